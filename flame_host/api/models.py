@@ -1,0 +1,382 @@
+"""Frozen values that move between client, engine, host and plugins.
+
+Sizes are bytes, durations seconds, times POSIX seconds unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from typing import NamedTuple, Protocol, TypeAlias, Union
+
+
+
+class Segment(Protocol):
+    """A large immutable buffer held outside the process's heap (shared memory)."""
+
+    @property
+    def size(self) -> int: ...
+
+    def view(self) -> memoryview:
+        """Map it read-only; the mapping lives as long as the view does."""
+        ...
+
+
+Buffer: TypeAlias = Union[bytes, bytearray, memoryview, Segment]
+
+
+@dataclass(frozen=True)
+class Payload:
+    """A serialized value that says how it is to be read.
+
+    Attributes:
+        format: name and major version, ``"cloudpickle/1"``.
+        data: the encoded bytes.
+        buffers: out-of-band buffers in the order the decoder takes them.
+    """
+
+    format: str
+    data: bytes
+    buffers: tuple[Buffer, ...] = ()
+
+    @property
+    def size(self) -> int:
+        return len(self.data) + sum(buffer_size(buffer) for buffer in self.buffers)
+
+
+def buffer_size(buffer: Buffer) -> int:
+    if isinstance(buffer, memoryview):
+        return buffer.nbytes
+    if isinstance(buffer, (bytes, bytearray)):
+        return len(buffer)
+    return buffer.size
+
+
+def buffer_view(buffer: Buffer) -> memoryview:
+    """The bytes of a buffer, without a copy."""
+    return memoryview(buffer) if isinstance(buffer, (bytes, bytearray, memoryview)) else buffer.view()
+
+
+@dataclass(frozen=True)
+class ObjectRef:
+    """Where a result or a stored object stands.
+
+    Two references are the same object when endpoint, key and version agree.
+    """
+
+    endpoint: str
+    key: str
+    version: int = 1
+    format: str = ""
+    size: int = 0
+    digest: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class PackageRef:
+    """A published package: its identity is the digest, the URL is only where to look.
+
+    Attributes:
+        digest: SHA-256 of the archive's bytes, lower-case hex.
+        format: name of the archiver, ``"tar.gz"``.
+    """
+
+    url: str
+    digest: str
+    size: int
+    format: str
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What must be installed before the code of a tree can run.
+
+    Attributes:
+        dependencies: requirement specifiers (PEP 508).
+        files: requirements files, absolute paths.
+        build: the project has to be built and installed (setup.py, compiled, dynamic metadata); its directory, else None.
+        source_paths: directories relative to the tree that go on ``sys.path``, in order.
+        python: wanted interpreter (``"3.11"``, ``">=3.10"``), empty for the host's own.
+        origin: where this was read, for messages (``"pyproject.toml [project]"``).
+    """
+
+    dependencies: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+    build: Path | None = None
+    source_paths: tuple[str, ...] = (".",)
+    python: str = ""
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class InstallRequest:
+    """One order to an installer.
+
+    Attributes:
+        target: directory to make the environment in; exists and is empty. It is published later, by the caller, and never moved.
+        python: absolute path of the interpreter to base it on.
+        log: file that receives the whole output, appended.
+        deadline: seconds the whole installation may take.
+        wheelhouse: directories to look in for wheels and sdists.
+        offline: no index may be asked.
+    """
+
+    target: Path
+    python: Path
+    requirements: Requirements
+    log: Path
+    deadline: float = 1800.0
+    wheelhouse: tuple[str, ...] = ()
+    offline: bool = False
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A ready environment: everything a worker needs to start.
+
+    Attributes:
+        key: content key of the installed dependencies.
+        python: the interpreter to run.
+        paths: directories put in front of ``sys.path``, in order (the application's tree).
+        tree: root of the unpacked package, or None without one.
+        variables: environment variables for the worker, over the host's own.
+    """
+
+    key: str
+    python: Path
+    paths: tuple[Path, ...] = ()
+    tree: Path | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one executor needs: CPU cores, memory, GPUs."""
+
+    cpu: int = 1
+    memory: int = 0
+    gpu: int = 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What client and host agreed on; decided once and stored with the application.
+
+    Attributes:
+        store: URL scheme. archiver, installer, cache: provider names.
+        serializers: formats admitted for payloads, the first is used to write.
+        policy: the intersected policy (``{"pickle": "deny"}``).
+    """
+
+    store: str = "file"
+    archiver: str = "tar.gz"
+    installer: str = "uv"
+    serializers: tuple[str, ...] = ("cloudpickle/1",)
+    cache: str = "local"
+    policy: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def serializer(self) -> str:
+        return self.serializers[0]
+
+
+class Shim(IntEnum):
+    HOST = 0
+    WASM = 1
+
+
+class ApplicationState(IntEnum):
+    ENABLED = 0
+    DISABLED = 1
+
+
+class SessionState(IntEnum):
+    OPEN = 0
+    CLOSED = 1
+
+
+class TaskState(IntEnum):
+    PENDING = 0
+    RUNNING = 1
+    SUCCEED = 2
+    FAILED = 3
+    CANCELLED = 4
+
+
+@dataclass(frozen=True)
+class Application:
+    """A registered application.
+
+    Attributes:
+        package: its code; None for code that needs none (``flmrun``).
+        dependencies: requirements on top of those the package names.
+        python_version: interpreter wanted, empty for the package's or the host's.
+        working_directory: current directory of its workers, absolute; empty lets the host choose.
+        max_instances: most executors a session may have. delay_release: seconds an idle executor is kept.
+    """
+
+    name: str
+    package: PackageRef | None = None
+    plan: Plan = field(default_factory=Plan)
+    dependencies: tuple[str, ...] = ()
+    python_version: str = ""
+    working_directory: str = ""
+    environments: Mapping[str, str] = field(default_factory=dict)
+    description: str = ""
+    labels: tuple[str, ...] = ()
+    shim: Shim = Shim.HOST
+    command: str = ""
+    arguments: tuple[str, ...] = ()
+    max_instances: int = 1_000_000
+    delay_release: float = 60.0
+    state: ApplicationState = ApplicationState.ENABLED
+    creation_time: float = 0.0
+
+
+@dataclass(frozen=True)
+class SessionSpec:
+    """How a session is to be opened.
+
+    Attributes:
+        common_data: the execution object, serialized once and loaded once per executor.
+        stateful: one executor, calls in order, never moved to another worker.
+        instantiate: the execution object is a class to be called without arguments when loaded.
+        min_instances: executors kept even when idle. warmup: executors started at once.
+        max_instances: 0 means as many as the application and the machine allow.
+        retries: how often a task is run again after infrastructure failed.
+        timeout: seconds a task may run, 0 for no limit.
+    """
+
+    application: str
+    common_data: Payload
+    session_id: str = ""
+    stateful: bool = False
+    instantiate: bool = False
+    min_instances: int = 0
+    max_instances: int = 0
+    warmup: int = 0
+    priority: int = 0
+    retries: int = 3
+    timeout: float = 0.0
+    resources: Resources = field(default_factory=Resources)
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """A session as an observer sees it."""
+
+    session_id: str
+    application: str
+    state: SessionState
+    creation_time: float
+    completion_time: float | None = None
+    pending: int = 0
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
+@dataclass(frozen=True)
+class LogRecord:
+    """Output of a worker: whole lines where the worker prints whole lines.
+
+    Attributes:
+        task: number of the task that was running, 0 when none was. stream: ``"stdout"`` or ``"stderr"``.
+    """
+
+    session_id: str
+    worker: int
+    task: int
+    stream: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something an observer may care about: a task or session changed its state."""
+
+    kind: str
+    time: float
+    session_id: str = ""
+    task: int = 0
+    detail: str = ""
+
+
+class MemberKind(IntEnum):
+    """Kind of an archive member; everything that is not listed is ``OTHER`` and refused."""
+
+    FILE = 0
+    DIRECTORY = 1
+    SYMLINK = 2
+    HARDLINK = 3
+    OTHER = 4
+
+
+class Member(NamedTuple):
+    """One member of an archive.
+
+    Attributes:
+        name: as the archive spells it, ``/``-separated; a directory may end in ``/``.
+        size: bytes of content; 0 unless a file.
+        executable: whether any execute bit is set; other mode bits do not travel.
+        link: target of a link, else empty.
+        content: the bytes, as a whole or in pieces. Pieces must be taken before the next member is asked for.
+    """
+
+    name: str
+    kind: MemberKind = MemberKind.FILE
+    size: int = 0
+    executable: bool = False
+    link: str = ""
+    content: bytes | Iterator[bytes] = b""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Budgets of unpacking.
+
+    Attributes:
+        ratio: expanded bytes allowed per compressed byte, once more than 16 MiB have been expanded.
+        header_bytes: bytes of names and metadata. seconds: wall clock, enforced by killing the child that unpacks.
+    """
+
+    compressed_bytes: int = 4 << 30
+    expanded_bytes: int = 16 << 30
+    member_bytes: int = 8 << 30
+    members: int = 500_000
+    ratio: int = 200
+    header_bytes: int = 256 << 20
+    name_bytes: int = 1024
+    depth: int = 64
+    seconds: float = 900.0
+
+
+@dataclass(frozen=True)
+class Capability:
+    """One thing on offer.
+
+    Attributes:
+        name: the key users type. version: major version of the format, where it has one.
+        traits: ``"executes-code"``, ``"same-python"``, ``"cross-language"``.
+        distribution: the distribution that brings it, for messages.
+    """
+
+    name: str
+    version: int = 1
+    traits: frozenset[str] = frozenset()
+    distribution: str = ""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What one side can do, by family (``"archivers"`` …), best first."""
+
+    families: Mapping[str, Sequence[Capability]]
+    python: str = ""
+    platform: str = ""
+
+    def of(self, family: str) -> Sequence[Capability]:
+        return self.families.get(family, ())

@@ -1,0 +1,1 @@
+"""Packages as tar archives, plain, gzip, bzip2 or xz."""

@@ -1,0 +1,1 @@
+"""Results and objects on this machine."""

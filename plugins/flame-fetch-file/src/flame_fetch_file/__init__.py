@@ -1,0 +1,1 @@
+"""Packages on a file system: file://."""

@@ -1,0 +1,1 @@
+"""Packages on an HTTP server: http:// and https://."""

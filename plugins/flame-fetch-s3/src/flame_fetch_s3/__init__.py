@@ -1,0 +1,1 @@
+"""Packages in an S3 bucket: s3://."""

@@ -1,0 +1,1 @@
+"""Any Python object, by cloudpickle."""

@@ -1,0 +1,1 @@
+"""Plain data in any language, by MessagePack."""
