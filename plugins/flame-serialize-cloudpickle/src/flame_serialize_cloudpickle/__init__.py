@@ -1,1 +1,0 @@
-"""Any Python object, by cloudpickle."""
