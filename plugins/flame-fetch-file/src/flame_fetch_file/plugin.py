@@ -1,0 +1,14 @@
+"""Offers the ``file`` store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from flame_host.api import Store, hookimpl
+
+
+@hookimpl
+def flame_stores() -> Iterable[Store]:
+    from flame_fetch_file.file_store import FileStore
+
+    return [FileStore()]
