@@ -1,0 +1,1 @@
+"""Namespace of the generated code; it mirrors the package names of the protocol."""
