@@ -48,7 +48,7 @@ def generate() -> list[Path]:
             services.with_suffix(".pyi").write_text(_stubs(file), encoding="utf-8")
         else:
             services.unlink()
-    for tidy in (["check", "--fix", "--quiet"], ["format", "--quiet"]):
+    for tidy in (["format", "--quiet"], ["check", "--fix", "--quiet"], ["format", "--quiet"]):
         subprocess.run([sys.executable, "-m", "ruff", *tidy, *map(str, _HERE.glob("*_pb2_grpc.pyi"))], cwd=_ROOT, check=True)
     return sorted(_HERE.glob("*_pb2*.py*"))
 
