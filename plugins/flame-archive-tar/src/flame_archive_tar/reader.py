@@ -1,0 +1,214 @@
+"""Reading tar, strictly: what two readers could understand differently is refused.
+
+Understood are v7, USTAR, PAX and GNU (long names, large sizes). The standard library's reader is not used: it forgives damage,
+it loops on negative sizes (CVE-2025-8194), and it costs 100 µs a member.
+"""
+
+from __future__ import annotations
+
+from flame_archive_tar.extended import parse_global, parse_long_name, parse_records
+from flame_host.api import ArchiveError, ArchiveLimitError, Member, MemberKind, UnsafeArchiveError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from flame_host.api import Limits
+
+BLOCK = 512
+WHOLE = 1 << 20  # content up to this size is handed over in one piece
+PADDING = 1 << 20  # zero bytes allowed behind the end mark
+LARGEST_OCTAL = 0o77777777777
+ZEROS = bytes(BLOCK)
+FILE, DIRECTORY, SYMLINK, HARDLINK, OTHER = (
+    MemberKind.FILE, MemberKind.DIRECTORY, MemberKind.SYMLINK, MemberKind.HARDLINK, MemberKind.OTHER,
+)  # fmt: skip
+KINDS = {b"0": FILE, b"\0": FILE, b"1": HARDLINK, b"2": SYMLINK, b"5": DIRECTORY}
+
+
+class Blocks:
+    """The expanded archive as a buffer that is filled on demand."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._buffer = b""
+        self._position = 0
+
+    def take(self, size: int) -> bytes:
+        """Exactly so many bytes."""
+        end = self._position + size
+        if end > len(self._buffer):
+            self._fill(size)
+            end = size
+        data = self._buffer[self._position : end]
+        self._position = end
+        return data
+
+    def _fill(self, size: int) -> None:
+        parts = [self._buffer[self._position :]]
+        have = len(parts[0])
+        while have < size:
+            part = next(self._chunks, b"")
+            if not part:
+                raise ArchiveError("the archive is truncated")
+            parts.append(part)
+            have += len(part)
+        self._buffer = b"".join(parts)
+        self._position = 0
+
+    def pieces(self, size: int) -> Iterator[bytes]:
+        """Large content, a piece at a time; the padding behind it included in what is taken, not in what is given."""
+        left = size
+        while left:
+            if self._position == len(self._buffer):
+                self._buffer, self._position = next(self._chunks, b""), 0
+                if not self._buffer:
+                    raise ArchiveError("the archive is truncated")
+            piece = self._buffer[self._position : self._position + left]
+            self._position += len(piece)
+            left -= len(piece)
+            yield piece
+        self.take(-size % BLOCK)
+
+    def end(self) -> None:
+        """Behind the end mark stand zeros, and not many."""
+        rest = self._buffer[self._position :]
+        padding = 0
+        while rest:
+            padding += len(rest)
+            if rest.count(0) != len(rest):
+                raise UnsafeArchiveError("trailing-data", "", "something follows the end of the archive")
+            if padding > PADDING:
+                raise ArchiveLimitError("padding", "too many zeros follow the end of the archive")
+            rest = next(self._chunks, b"")
+
+
+def read_members(chunks: Iterator[bytes], limits: Limits) -> Iterator[Member]:
+    blocks = Blocks(chunks)
+    take = blocks.take
+    header_bytes = 0
+    extended: dict[str, str] = {}
+    while True:
+        block = take(BLOCK)
+        if block == ZEROS:
+            if extended:
+                raise ArchiveError("the archive ends between a member's extended header and the member")
+            if take(BLOCK) != ZEROS:
+                raise UnsafeArchiveError("trailing-data", "", "a member follows the end of the archive")
+            blocks.end()
+            return
+        name, kind, size, mode, link, flavour = parse_header(block)
+        if flavour in b"xgLK" and flavour:
+            header_bytes += BLOCK + size
+            if header_bytes > limits.header_bytes or size > limits.header_bytes:
+                raise ArchiveLimitError("header-bytes", f"extended headers need more than {limits.header_bytes} bytes")
+            data = take(size)
+            take(-size % BLOCK)
+            _extend(extended, flavour, data)
+            continue
+        if extended:
+            name, link, size = _apply(extended, name, link, size)
+            extended = {}
+        if kind != FILE:
+            if size:
+                raise UnsafeArchiveError("size-of-link", name, "a member that is no file has content")
+            yield Member(name, kind, 0, False, link)
+        elif size <= WHOLE:
+            content = take(size)
+            if size % BLOCK:
+                take(-size % BLOCK)
+            yield Member(name, kind, size, mode & 0o111 != 0, "", content)
+        else:
+            pieces = blocks.pieces(size)
+            yield Member(name, kind, size, mode & 0o111 != 0, "", pieces)
+            if next(pieces, None) is not None:
+                raise ArchiveError(f"the content of {name!r} was not taken")
+
+
+def _extend(extended: dict[str, str], flavour: bytes, data: bytes) -> None:
+    """Note what an extended header says of the member that follows."""
+    if flavour == b"g":
+        if extended:
+            raise UnsafeArchiveError("extended-header-order", "", "a global header stands between a member's header and the member")
+        parse_global(data)
+        return
+    pax = flavour == b"x"
+    found = parse_records(data) if pax else {"path" if flavour == b"L" else "linkpath": parse_long_name(data)}
+    if (extended and (pax or "pax" in extended)) or extended.keys() & found.keys():
+        raise UnsafeArchiveError("extended-header-twice", "", "two extended headers speak of one member")
+    extended.update(found)
+    if pax:
+        extended["pax"] = ""
+
+
+def _apply(extended: dict[str, str], name: str, link: str, size: int) -> tuple[str, str, int]:
+    name = extended.get("path", name)
+    link = extended.get("linkpath", link)
+    if "size" in extended:
+        told = int(extended["size"])
+        # The only honest use is a size that the header's field cannot hold, which is then 0.
+        if told != size and not (told > LARGEST_OCTAL and size == 0):
+            raise UnsafeArchiveError("size-override", name, f"the header says {size} bytes, its extension {told}")
+        size = told
+    return name, link, size
+
+
+def parse_header(block: bytes) -> tuple[str, MemberKind, int, int, str, bytes]:
+    """Name, kind, size, mode, link, and the type flag of an extended header (else empty)."""
+    try:
+        checksum = int(block[148:156].strip(b"\0 "), 8)
+    except ValueError:
+        checksum = -1
+    if checksum != sum(block) - sum(block[148:156]) + 256:
+        raise ArchiveError("a header's checksum is wrong: the archive is damaged, or no tar")
+    flag = block[156:157]
+    name = text_field(block[:100])
+    magic = block[257:265]
+    if magic == b"ustar\x0000":
+        if block[345]:
+            name = f"{text_field(block[345:500])}/{name}"
+    elif magic not in (b"ustar  \0", b"\0\0\0\0\0\0\0\0"):
+        raise ArchiveError("a header is of no known flavour of tar")
+    size = number(block[124:136], name)
+    kind = KINDS.get(flag, OTHER)
+    if kind is FILE:
+        if name[-1:] == "/":
+            if magic[:1] != b"\0" or flag == b"0":
+                raise UnsafeArchiveError("slash-at-end", name, "a file's name ends like a directory's")
+            kind = DIRECTORY  # the only way of v7
+        return name, kind, size, number(block[100:108], name), "", b""
+    if flag == b"S":
+        raise UnsafeArchiveError("sparse", name, "a sparse file")
+    if flag in b"xgLK":
+        return name, kind, size, 0, "", flag
+    link = text_field(block[157:257]) if kind is not DIRECTORY else ""
+    return name, kind, 0 if kind is OTHER else size, 0, link, b""
+
+
+def number(field: bytes, name: str) -> int:
+    """An octal number, or a GNU base-256 one."""
+    if field[0] & 0x80:
+        if field[0] != 0x80:
+            raise UnsafeArchiveError("negative-size", name, "a number in a header is negative or absurdly large")
+        value = int.from_bytes(field[1:], "big")
+        if value >> 63:
+            raise UnsafeArchiveError("size-overflow", name, "a number in a header is absurdly large")
+        return value
+    digits = field.strip(b"\0 ")
+    if not digits:
+        return 0
+    if digits[:1] == b"-":
+        raise UnsafeArchiveError("negative-size", name, "a number in a header is negative")
+    try:
+        if digits.isdigit():
+            return int(digits, 8)
+    except ValueError:
+        pass
+    raise ArchiveError(f"a number in the header of {name!r} is not octal")
+
+
+def text_field(field: bytes) -> str:
+    text, _, rest = field.partition(b"\0")
+    if rest.count(0) != len(rest):
+        raise UnsafeArchiveError("name-after-nul", text.decode("utf-8", "replace"), "something is hidden behind the end of a name")
+    return text.decode("utf-8", "surrogateescape")  # judged by the caller; an extended header may still give the true name
