@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, TypeAlias, Union
 
 
-
 class Segment(Protocol):
     """A large immutable buffer held outside the process's heap (shared memory)."""
 
@@ -138,7 +137,7 @@ class Environment:
 
     Attributes:
         key: content key of the installed dependencies.
-        python: the interpreter to run.
+        python: the interpreter to run. python_version: its major and minor version, ``"3.11"``.
         paths: directories put in front of ``sys.path``, in order (the application's tree).
         tree: root of the unpacked package, or None without one.
         variables: environment variables for the worker, over the host's own.
@@ -146,6 +145,7 @@ class Environment:
 
     key: str
     python: Path
+    python_version: str = ""
     paths: tuple[Path, ...] = ()
     tree: Path | None = None
     variables: Mapping[str, str] = field(default_factory=dict)

@@ -17,10 +17,14 @@ _PREFIXES = {
     "installers": "flame-install",
     "serializers": "flame-serialize",
     "caches": "flame-cache",
+    "engines": "flame-engine",
+    "observers": "flame-observe",
 }
-_DISTRIBUTED_TOGETHER = {"archivers": lambda name: name.partition(".")[0], "stores": lambda name: name.removesuffix("s") if name == "https" else name}
 
-FAMILIES: tuple[str, ...] = tuple(_PREFIXES)
+_BROUGHT_BY = {"tar.gz": "tar", "tar.bz2": "tar", "tar.xz": "tar", "https": "http"}
+"""Names whose distribution is called after another."""
+
+FAMILIES = ("stores", "archivers", "installers", "serializers", "caches")
 """The families a plan decides on, in the order problems are reported."""
 
 _HOST_ONLY = frozenset({"installers"})
@@ -81,13 +85,15 @@ def intersect_policies(*policies: Mapping[str, str]) -> dict[str, str]:
     return merged
 
 
-def _agree(family: str, want: Want, client: Capabilities, host: Capabilities, policy: Mapping[str, str]) -> tuple[tuple[str, ...], Problem | None]:
+def _agree(
+    family: str, want: Want, client: Capabilities, host: Capabilities, policy: Mapping[str, str]
+) -> tuple[tuple[str, ...], Problem | None]:
     refusals: dict[str, str] = {}
     common: dict[str, str] = {}
     ours = {capability.name: capability for capability in (host if family in _HOST_ONLY else client).of(family)}
     theirs = {capability.name: capability for capability in host.of(family)}
     for name, capability in ours.items():
-        refusal = _refusal(family, capability, theirs.get(name), client, host, policy)
+        refusal = _refusal(capability, theirs.get(name), client, host, policy)
         if refusal:
             refusals[name] = refusal
         else:
@@ -100,7 +106,7 @@ def _agree(family: str, want: Want, client: Capabilities, host: Capabilities, po
     return (), _problem(family, want, ours, theirs, tuple(common), refusals)
 
 
-def _refusal(family: str, ours: Capability, theirs: Capability | None, client: Capabilities, host: Capabilities, policy: Mapping[str, str]) -> str:
+def _refusal(ours: Capability, theirs: Capability | None, client: Capabilities, host: Capabilities, policy: Mapping[str, str]) -> str:
     if theirs is None:
         return "the host does not have it"
     if ours.version != theirs.version:
@@ -113,7 +119,12 @@ def _refusal(family: str, ours: Capability, theirs: Capability | None, client: C
 
 
 def _problem(
-    family: str, want: Want, ours: Mapping[str, Capability], theirs: Mapping[str, Capability], common: Sequence[str], refusals: Mapping[str, str]
+    family: str,
+    want: Want,
+    ours: Mapping[str, Capability],
+    theirs: Mapping[str, Capability],
+    common: Sequence[str],
+    refusals: Mapping[str, str],
 ) -> Problem:
     named = [name for name in want.names if name != REST]
     missing = next((name for name in named if name not in ours or name not in theirs), "")
@@ -133,6 +144,5 @@ def _problem(
 
 
 def distribution_of(family: str, name: str) -> str:
-    """The distribution that by convention brings a provider: ``("archivers", "tar.zst")`` → ``flame-archive-tar``."""
-    short = _DISTRIBUTED_TOGETHER.get(family, lambda name: name)(name)
-    return f"{_PREFIXES[family]}-{short}"
+    """The distribution that by convention brings a provider: ``("archivers", "tar.zst")`` → ``flame-archive-zst``."""
+    return f"{_PREFIXES[family]}-{_BROUGHT_BY.get(name, name.removeprefix('tar.'))}"

@@ -156,7 +156,9 @@ class Serializer(Protocol):
         """Top-level modules the codec needs in a worker (``"cloudpickle"``); offered there behind the application's own."""
         ...
 
-    def dumps(self, value: object, *, buffers: list[Buffer] | None = None, reference: Callable[[object], int | None] | None = None) -> bytes:
+    def dumps(
+        self, value: object, *, buffers: list[Buffer] | None = None, reference: Callable[[object], int | None] | None = None
+    ) -> bytes:
         """Encode.
 
         Args:
@@ -235,7 +237,10 @@ class Task(Protocol):
     options: Any
 
     def begin(self) -> bool:
-        """The engine is about to hand it to a worker; False if it was cancelled, and it is dropped."""
+        """The engine is about to hand it to a worker; False if it was cancelled, and it is dropped.
+
+        Called again when it is handed to another worker after the first was lost; True then, unless cancelled meanwhile.
+        """
         ...
 
     def succeed(self, data: bytes, buffers: Sequence[Buffer]) -> None:
@@ -284,6 +289,10 @@ class Session(Protocol):
 
     def cancel(self, task: Task, *, force: bool = False) -> bool:
         """Take it out of the queue, or ask its worker to raise in it; with force, kill the worker if it does not."""
+        ...
+
+    def grant(self, task: Task, count: int) -> None:
+        """The consumer has taken this many streamed items; that many more may be sent."""
         ...
 
     def info(self) -> SessionInfo: ...

@@ -1,0 +1,122 @@
+"""The host: what the plugins offer, put to work for applications."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from flame_host._catalog import Catalog
+from flame_host._config import Settings, load_settings
+from flame_host._observers import ObserverThread
+from flame_host.api import (
+    Application,
+    Cache,
+    Capabilities,
+    Connection,
+    Environment,
+    Event,
+    Lease,
+    LogRecord,
+    Plan,
+    Serializer,
+)
+
+
+class Host:
+    """Finds plugins, provisions applications, connects engines. Cheap to make: everything is done when first asked for.
+
+    Args:
+        settings: instead of those read from file and environment.
+        plugins: plugin modules to use besides those installed, as ``(name, module)``.
+        overrides: single settings by name, over file and environment.
+    """
+
+    def __init__(self, settings: Settings | None = None, *, plugins: Sequence[tuple[str, ModuleType]] = (), **overrides: Any) -> None:
+        self._given = settings
+        self._overrides: Mapping[str, Any] = overrides
+        self._extra = tuple(plugins)
+        self._lock = threading.Lock()
+        self._log_sinks: list[Callable[[LogRecord], None]] = []
+        self._support: dict[object, Path] = {}
+
+    @cached_property
+    def settings(self) -> Settings:
+        return self._given or load_settings(**self._overrides)
+
+    @property
+    def root(self) -> Path:
+        """Where environments, trees and working directories are kept."""
+        return self.settings.root
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """Everything the plugins offer, by family and name."""
+        return Catalog(self.settings.selection, self._extra)
+
+    @cached_property
+    def _provisioner(self) -> Any:
+        from flame_host._provision import Provisioner
+
+        return Provisioner.for_host(self.settings, self.catalog, self.observe)
+
+    @cached_property
+    def _observers(self) -> ObserverThread:
+        return ObserverThread(self.catalog.observers())
+
+    def capabilities(self) -> Capabilities:
+        """What this host can do, for `negotiate`."""
+        return self.catalog.capabilities()
+
+    def connect(self, endpoint: str = "") -> Connection:
+        """Connect an engine by its endpoint: ``local:`` (the default), ``inline:``, or a scheme that a plugin serves."""
+        endpoint = endpoint or "local:"
+        if ":" not in endpoint:
+            endpoint += ":"
+        return self.catalog.engine(endpoint.partition(":")[0]).connect(endpoint, self)
+
+    def provision(self, application: Application) -> Lease:
+        """Fetch, verify, unpack and install; quick when it was done before.
+
+        Raises:
+            PackageError, ProvisionError, ConfigError: with stage, provider and application.
+        """
+        lease: Lease = self._provisioner.provision(application)
+        return lease
+
+    def support(self, environment: Environment, plan: Plan) -> Path:
+        """See `flame_host.api.HostServices.support`."""
+        from flame_host._support import host_python, support_directory
+
+        same_python = environment.python_version == host_python()
+        key = (plan.serializers, same_python)
+        with self._lock:
+            if key not in self._support:
+                modules = {module for format in plan.serializers for module in self.serializer(format).worker_modules}
+                self._support[key] = support_directory(self.root, sorted(modules), same_python)
+            return self._support[key]
+
+    def serializer(self, format: str) -> Serializer:
+        return self.catalog.serializer(format)
+
+    def cache(self, name: str) -> Cache:
+        return self.catalog.cache(name)
+
+    def add_log_sink(self, sink: Callable[[LogRecord], None]) -> Callable[[], None]:
+        """Send workers' output to a callable, from a background thread; returns a function that stops it."""
+        self._log_sinks = [*self._log_sinks, sink]
+
+        def remove() -> None:
+            self._log_sinks = [other for other in self._log_sinks if other is not sink]
+
+        return remove
+
+    def log(self, record: LogRecord) -> None:
+        for sink in self._log_sinks:
+            sink(record)
+
+    def observe(self, event: Event) -> None:
+        self._observers.add(event)

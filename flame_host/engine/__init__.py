@@ -1,0 +1,1 @@
+"""Our own engines: ``local`` on worker processes of this machine, ``inline`` in this process."""

@@ -1,0 +1,200 @@
+"""The inline engine: calls run at once, in the calling thread, with the same encoding as anywhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from flame_host.api import (
+    Application,
+    Buffer,
+    Capabilities,
+    ClosedError,
+    HostServices,
+    ObjectStore,
+    Payload,
+    Serializer,
+    Session,
+    SessionInfo,
+    SessionSpec,
+    SessionState,
+    Task,
+    buffer_view,
+)
+from flame_host.engine.registry import Registry
+from flame_host.worker.bootstrap import error_report
+
+
+class InlineConnection:
+    def __init__(self, endpoint: str, services: HostServices) -> None:
+        self.endpoint = endpoint
+        self._services = services
+        self._registry = Registry(endpoint)
+        self.objects: ObjectStore = services.cache("local").open("local:")
+        self.get_application = self._registry.find_application
+        self.list_applications = self._registry.applications
+        self.list_sessions = self._registry.sessions
+
+    def capabilities(self) -> Capabilities:
+        return self._services.capabilities()
+
+    def register_application(self, application: Application) -> None:
+        self._registry.register(application)
+
+    def unregister_application(self, name: str) -> None:
+        self._registry.unregister(name)
+
+    def open_session(self, spec: SessionSpec) -> Session:
+        application = self._registry.application(spec.application)
+        session = InlineSession(self._registry.name_session(spec), application, self._services)
+        self._registry.add_session(session)
+        return session
+
+    def get_session(self, session_id: str) -> SessionInfo:
+        return self._registry.session(session_id).info()
+
+    def close_session(self, session_id: str) -> None:
+        self._registry.session(session_id).close()
+
+    def close(self) -> None:
+        for session in self._registry.close():
+            session.close()
+        self.objects.close()
+
+
+class InlineSession:
+    """Calls of one session never overlap, as they would not on a worker."""
+
+    def __init__(self, spec: SessionSpec, application: Application, services: HostServices) -> None:
+        self.session_id = spec.session_id
+        self._spec = spec
+        self._services = services
+        self._admitted = application.plan.serializers
+        self._serializer = services.serializer(spec.common_data.format)
+        self._turn = threading.RLock()
+        self._numbers = itertools.count(1)
+        self._created = time.time()
+        self._completed: float | None = None
+        self._counts = {"succeeded": 0, "failed": 0, "cancelled": 0}
+        self._target: Callable[[], object] | None = None
+
+    def submit(
+        self, task: Task, method: str, data: bytes, buffers: Sequence[Buffer] = (), references: Sequence[Payload] = ()
+    ) -> None:
+        if self._completed is not None:
+            raise ClosedError(f"session {self.session_id} is closed")
+        task.number = next(self._numbers)
+        task.attempts = 1
+        if not task.begin():
+            self._counts["cancelled"] += 1
+            return
+        with self._turn:
+            try:
+                value = self._call(method, data, buffers, references)
+                result = self._encode(task, value)
+            except BaseException as error:
+                self._counts["failed"] += 1
+                kind = "exit" if isinstance(error, SystemExit) else "raised"
+                if isinstance(error, _Unpicklable):
+                    kind, error = "unpicklable-result", error.cause
+                task.fail_remotely(error_report(error, self._serializer.dumps, kind))
+                if isinstance(error, KeyboardInterrupt):
+                    raise
+                return
+        self._counts["succeeded"] += 1
+        task.succeed(*result)
+
+    def _call(self, method: str, data: bytes, buffers: Sequence[Buffer], references: Sequence[Payload]) -> Any:
+        def resolve(index: int) -> Any:
+            reference = references[index]
+            return self._load(self._services.serializer(reference.format), reference)
+
+        if self._target is None:
+            target = self._load(self._serializer, self._spec.common_data, code=True)
+            self._target = (lambda instance: lambda: instance)(target() if self._spec.instantiate else target)
+        args, kwargs = self._serializer.loads(data, buffers=[buffer_view(buffer) for buffer in buffers], resolve=resolve)
+        target = self._target()
+        value = (getattr(target, method) if method else target)(*args, **kwargs)
+        return asyncio.run(_awaited(value)) if inspect.isawaitable(value) else value
+
+    @staticmethod
+    def _load(serializer: Serializer, payload: Payload, *, code: bool = False) -> Any:
+        loads = getattr(serializer, "loads_code", serializer.loads) if code else serializer.loads
+        return loads(payload.data, buffers=[buffer_view(buffer) for buffer in payload.buffers])
+
+    def _encode(self, task: Task, value: Any) -> tuple[bytes, list[Buffer]]:
+        if inspect.isasyncgen(value):
+            value = _drain(value)
+        if inspect.isgenerator(value):
+            generator = value
+            while True:
+                try:
+                    task.stream(*self._dumps(next(generator)))
+                except StopIteration as stop:
+                    value = stop.value
+                    break
+        return self._dumps(value)
+
+    def _dumps(self, value: object) -> tuple[bytes, list[Buffer]]:
+        buffers: list[Buffer] = []
+        try:
+            data = self._serializer.dumps(value, buffers=buffers)
+        except Exception as error:
+            raise _Unpicklable(error) from error
+        return data, [bytes(buffer_view(buffer)) for buffer in buffers]  # a copy: the task may go on changing its array
+
+    def cancel(self, task: Task, *, force: bool = False) -> bool:
+        return False
+
+    def grant(self, task: Task, count: int) -> None:
+        """Items are not held back here."""
+
+    def info(self) -> SessionInfo:
+        state = SessionState.OPEN if self._completed is None else SessionState.CLOSED
+        return SessionInfo(self.session_id, self._spec.application, state, self._created, self._completed, **self._counts)
+
+    def close(self, *, wait: bool = True) -> None:
+        self._completed = self._completed or time.time()
+        self._target = None
+
+
+class _Unpicklable(Exception):
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
+
+
+async def _awaited(value: Any) -> Any:
+    return await value
+
+
+def _drain(stream: Any) -> Iterator[Any]:
+    """An asynchronous generator as an ordinary one."""
+    with asyncio.Runner() if sys.version_info >= (3, 11) else _Runner() as runner:
+        while True:
+            try:
+                yield runner.run(_awaited(stream.__anext__()))
+            except StopAsyncIteration:
+                return
+
+
+class _Runner:
+    """What Python 3.10 lacks of ``asyncio.Runner``."""
+
+    def __enter__(self) -> _Runner:
+        self._loop = asyncio.new_event_loop()
+        return self
+
+    def run(self, coroutine: Any) -> Any:
+        return self._loop.run_until_complete(coroutine)
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.close()
+
+

@@ -1,0 +1,549 @@
+"""The worker's side: runs in the application's interpreter, standard library only, Python 3.8 syntax.
+
+Life of a worker: START names its paths, limits and codecs and carries the execution object; READY answers, or ERROR. Then CALL
+frames come on the data socket and RESULT or ERROR frames go back, in order. The control socket is served by a thread of its own,
+so that a call can be interrupted, and calls not yet begun can be handed back, while another runs.
+"""
+
+import _signal
+import io
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+
+_LENGTH = struct.Struct("<I")
+_REPLY_DELAY = 0.001  # seconds a reply may wait for company
+_STREAM_WINDOW = 64
+"""Items of a generator sent ahead of what the client has taken."""
+
+
+class Interrupted(BaseException):
+    """Raised in the task's thread to end it: not an Exception, so that the task does not swallow it by accident."""
+
+
+# ---------------------------------------------------------------------------------------------------------------- reports
+
+
+def error_report(error, dumps=None, kind="raised", path=""):
+    """Describe an exception so that the other side can rebuild it, or at least tell about it.
+
+    The format: length, that many bytes of JSON (type, message, text, notes, frames, kind, cause, path), then the exception itself
+    as ``dumps`` writes it, or nothing when it cannot travel.
+    """
+    head = json.dumps(_describe(error, kind, path), default=str).encode("utf-8", "surrogatepass")
+    body = b""
+    if dumps is not None:
+        try:
+            body = bytes(dumps(error))
+        except BaseException:  # an exception that cannot travel is told about all the same
+            body = b""
+    return _LENGTH.pack(len(head)) + head + body
+
+
+def _describe(error, kind="", path="", seen=()):
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None and (id(cause) in seen or len(seen) > 10):
+        cause = None
+    return {
+        "type": type(error).__module__ + "." + type(error).__qualname__,
+        "message": _text_of(error),
+        "text": _formatted(error),
+        "notes": [str(note) for note in getattr(error, "__notes__", ())],
+        "frames": _frames(error.__traceback__),
+        "kind": kind,
+        "path": path or getattr(error, "path", "") or "",
+        "explicit": error.__cause__ is not None,
+        "cause": _describe(cause, seen=(*seen, id(error))) if cause is not None else None,
+    }
+
+
+def _text_of(error):
+    try:
+        return str(error)
+    except Exception as broken:
+        return "<str() of the exception raised %s>" % type(broken).__name__
+
+
+def _formatted(error):
+    try:
+        lines = traceback.format_exception(type(error), error, _without_ours(error.__traceback__))
+    except Exception:
+        lines = ["%s: %s\n" % (type(error).__qualname__, _text_of(error))]
+    return "".join(lines)
+
+
+def _without_ours(trace):
+    first = trace
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    return trace or (first if first is None else None)
+
+
+def _frames(trace):
+    try:
+        summary = traceback.extract_tb(_without_ours(trace), limit=-100)
+        return [[frame.filename, frame.lineno, frame.name, frame.line or ""] for frame in summary]
+    except Exception:
+        return []
+
+
+# ---------------------------------------------------------------------------------------------------------------- output
+
+
+class TaskOutput(io.TextIOBase):
+    """Standard output or error of the user's code: whole lines go to the host, marked with the task that wrote them."""
+
+    def __init__(self, worker, name, fd):
+        self._worker = worker
+        self._fd = fd
+        self.partial = ""
+        self._lock = threading.RLock()
+        self.name = "<%s>" % name
+        self._stream = 1 if name == "stdout" else 2
+        self.buffer = io.FileIO(fd, "w", closefd=False)
+
+    encoding = "utf-8"
+    errors = "backslashreplace"
+
+    def writable(self):
+        return True
+
+    def fileno(self):
+        return self._fd
+
+    def isatty(self):
+        return False
+
+    def write(self, text):
+        if not isinstance(text, str):
+            raise TypeError("write() argument must be str, not %s" % type(text).__name__)
+        with self._lock:
+            self.partial += text
+            if "\n" in self.partial or len(self.partial) > 8192:
+                head, newline, self.partial = self.partial.rpartition("\n")
+                self._emit(head + newline if newline else self._take())
+        return len(text)
+
+    def flush(self):
+        with self._lock:
+            if self.partial:
+                self._emit(self._take())
+
+    def _take(self):
+        rest, self.partial = self.partial, ""
+        return rest
+
+    def _emit(self, text):
+        self._worker.send_log(self._stream, text.encode("utf-8", "backslashreplace"))
+
+
+# ---------------------------------------------------------------------------------------------------------------- worker
+
+
+class Worker:
+    """State of this process."""
+
+    def __init__(self, channel, data_fd, control_fd, progress_fd):
+        self.channel = channel
+        self.data = socket.socket(fileno=data_fd)
+        self.control = socket.socket(fileno=control_fd)
+        self.receiver = channel.Receiver(self.data)
+        self.queue = deque()
+        self.reading = threading.Lock()
+        self.replies = deque()
+        self.replies_since = 0.0
+        self.sending = threading.Lock()
+        self.control_sending = threading.Lock()
+        self.progress = _map_progress(progress_fd)
+        self.started = 0
+        self.current = 0
+        self.busy = False
+        self.main_thread = threading.get_ident()
+        self.pid = os.getpid()
+        self.target = None
+        self.methods = {}
+        self.dumps = self.loads = None
+        self.codecs = {}
+        self.format = ""
+        self.credits = {}
+        self.loop = None
+        self.dirty = False
+        self.home = ("", {}, ())
+
+    # ------------------------------------------------------------------------------------------------ start
+
+    def start(self):
+        """Take the START frame; answer READY or ERROR. Returns whether there is anything to do."""
+        frames = []
+        while not frames:
+            frames = [frame for frame in self.receiver.receive() if frame[0] == self.channel.START]
+        data, _, references = self.channel.decode(frames[0])
+        order = json.loads(self.channel.view_of(data))
+        try:
+            self._settle_in(order)
+            self._load(order, references[0])
+        except BaseException as error:
+            kind = "exit" if isinstance(error, SystemExit) else "load"
+            self._reply(self.channel.ERROR, 0, error_report(error, self.dumps, kind))
+            self.flush()
+            return False
+        self._reply(self.channel.READY, 0, json.dumps({"pid": self.pid, "python": sys.version.split()[0]}).encode())
+        self.flush()
+        return True
+
+    def _settle_in(self, order):
+        if order["cwd"]:
+            os.chdir(order["cwd"])
+        _limit(order["limits"])
+        sys.path[:0] = order["paths"]
+        sys.path.append(order["support"])
+        sys.argv = [order["name"]]
+        for format, module in order["codecs"].items():
+            self.codecs[format] = module
+        self.format = order["format"]
+        codec = self._codec(self.format)
+        self.dumps, self.loads = codec.dumps, codec.loads
+        self.stdout = sys.stdout = sys.__stdout__ = TaskOutput(self, "stdout", 1)
+        self.stderr = sys.stderr = sys.__stderr__ = TaskOutput(self, "stderr", 2)
+
+    def _codec(self, format):
+        module = self.codecs.get(format)
+        if module is None:
+            raise ValueError("payload of format %r is not admitted here; admitted: %s" % (format, ", ".join(self.codecs)))
+        if isinstance(module, str):
+            import importlib
+
+            module = self.codecs[format] = importlib.import_module(module)
+        return module
+
+    def _load(self, order, reference):
+        format, data, buffers = reference
+        codec = self._codec(format)
+        load = getattr(codec, "loads_code", codec.loads)  # formats that cannot run code have a door of their own for this
+        target = load(self.channel.view_of(data), buffers=[memoryview(self.channel.view_of(part)) for part in buffers])
+        if order["instantiate"]:
+            target = target()
+        self.target = target
+        self.methods = {b"": target}
+        self._remember_home()
+
+    def _remember_home(self):
+        """What one task changes, the next does not see: working directory, environment, signal handlers."""
+        self.home = (os.getcwd(), dict(os.environ), [(number, _signal.getsignal(number)) for number in _RESTORED_SIGNALS])
+
+        def notice(event, arguments):
+            if event in _DIRTYING:
+                self.dirty = True
+
+        sys.addaudithook(notice)
+
+    def _go_home(self):
+        cwd, environment, handlers = self.home
+        self.dirty = False
+        if os.getcwd() != cwd:
+            os.chdir(cwd)
+        if dict(os.environ) != environment:
+            os.environ.clear()
+            os.environ.update(environment)
+        self.dirty = False
+
+    # ------------------------------------------------------------------------------------------------ calls
+
+    def serve(self):
+        """Run calls until the host goes away."""
+        queue, clock = self.queue, time.monotonic
+        while True:
+            try:
+                while queue:
+                    if self.replies and clock() - self.replies_since > _REPLY_DELAY:
+                        self.flush()
+                    try:
+                        frame = queue.popleft()
+                    except IndexError:  # handed back by the control thread in between
+                        break
+                    self._run(frame)
+                self.flush()
+                with self.reading:
+                    queue.extend(frame for frame in self.receiver.receive() if frame[0] == self.channel.CALL)
+            except Interrupted:  # came too late for its task
+                continue
+            except self.channel.ChannelClosed:
+                return
+
+    def _run(self, frame):
+        _, flags, extra, number, body, _ = frame
+        self.started += 1
+        self.progress[0] = self.started
+        self.current = number
+        self.busy = True
+        try:
+            try:
+                if flags:
+                    value = self._call_with_parts(frame)
+                else:
+                    method = self.methods.get(body[:extra])
+                    if method is None:
+                        method = self._method(body[:extra])
+                    args, kwargs = self.loads(body[extra:])
+                    value = method(*args, **kwargs)
+                kind = type(value)
+                if kind in _PLAIN:
+                    data, buffers = self.dumps(value), ()
+                else:
+                    data, buffers = self._encode(value, number)
+            finally:
+                self.busy = False
+        except BaseException as error:
+            if os.getpid() != self.pid:
+                os._exit(1)
+            self._fail(number, error)
+        else:
+            if buffers or len(data) > self.channel.INLINE_LIMIT:
+                self._send_parts(self.channel.RESULT, number, data, buffers)
+            else:
+                self._reply(self.channel.RESULT, number, data)
+        self._clean_up()
+
+    def _clean_up(self):
+        if os.getpid() != self.pid:  # a child forked by the task that came back here must not answer for us
+            os._exit(0)
+        if self.dirty:
+            self._go_home()
+        for number, handler in self.home[2]:
+            if _signal.getsignal(number) is not handler:
+                _signal.signal(number, handler)
+        if self.stdout.partial or self.stderr.partial:
+            self.stdout.flush()
+            self.stderr.flush()
+        self.current = 0
+
+    def _method(self, name):
+        if name not in self.methods:
+            self.methods[name] = getattr(self.target, name.decode())
+        return self.methods[name]
+
+    def _call_with_parts(self, frame):
+        data, buffers, references = self.channel.decode(frame)
+        view = self.channel.view_of
+
+        def resolve(index):
+            format, content, parts = references[index]
+            return self._codec(format).loads(view(content), buffers=[memoryview(view(part)) for part in parts])
+
+        args, kwargs = self.loads(view(data), buffers=[memoryview(view(part)) for part in buffers], resolve=resolve)
+        return self._method(frame[4][: frame[2]])(*args, **kwargs)
+
+    def _encode(self, value, number):
+        if hasattr(value, "__await__") and not isinstance(value, type):
+            value = self._await(value)
+        if hasattr(value, "__anext__"):
+            value = self._iterate(value)
+        if hasattr(value, "__next__") and hasattr(value, "send"):
+            value = self._stream(value, number)
+        buffers = []
+        try:
+            data = self.dumps(value, buffers=buffers)
+        except Interrupted:
+            raise
+        except BaseException as error:
+            raise _Unpicklable(error) from error
+        return data, buffers
+
+    def _await(self, awaitable):
+        async def run():
+            return await awaitable
+
+        return self._event_loop().run_until_complete(run())
+
+    def _iterate(self, stream):
+        """An asynchronous generator as an ordinary one."""
+        while True:
+            try:
+                yield self._await(stream.__anext__())
+            except StopAsyncIteration:
+                return
+
+    def _event_loop(self):
+        if self.loop is None:
+            import asyncio
+
+            self.loop = asyncio.new_event_loop()
+            asyncio.set_event_loop(self.loop)
+        return self.loop
+
+    def _stream(self, generator, number):
+        """Send items as they come, no more than a window ahead of the consumer; the result is the generator's return value."""
+        credit = self.credits[number] = threading.Semaphore(_STREAM_WINDOW)
+        try:
+            while True:
+                try:
+                    item = next(generator)
+                except StopIteration as stop:
+                    return stop.value
+                while not credit.acquire(timeout=0.2):  # in slices, so that an interruption gets through
+                    self.flush()
+                buffers = []
+                data = self.dumps(item, buffers=buffers)
+                self._send_parts(self.channel.ITEM, number, data, buffers)
+        finally:
+            del self.credits[number]
+
+    def _fail(self, number, error):
+        kind = "raised"
+        path = ""
+        if isinstance(error, _Unpicklable):
+            error, kind = error.args[0], "unpicklable-result"
+            path = getattr(error, "path", "")
+        elif isinstance(error, SystemExit):
+            kind = "exit"
+        elif isinstance(error, Interrupted):
+            kind = "cancelled"
+        self._reply(self.channel.ERROR, number, error_report(error, self.dumps, kind, path))
+        del error
+
+    # ------------------------------------------------------------------------------------------------ sending
+
+    def _reply(self, kind, number, data):
+        if not self.replies:
+            self.replies_since = time.monotonic()
+        self.replies.append(self.channel.HEADER.pack(kind, 0, 0, number, len(data)) + data)
+
+    def _send_parts(self, kind, number, data, buffers):
+        frame, segments = self.channel.encode(kind, number, data, buffers)
+        with self.sending:
+            if segments:
+                self._send_replies()
+                self.channel.send_descriptors(self.data, segments)
+            self.replies.append(frame)
+            self._send_replies()
+
+    def flush(self):
+        if self.replies:
+            with self.sending:
+                self._send_replies()
+
+    def _send_replies(self):
+        """All that has been gathered in one write. Both threads add to the queue, so it is emptied piece by piece."""
+        take, pending = self.replies.popleft, []
+        try:
+            while True:
+                pending.append(take())
+        except IndexError:
+            pass
+        try:
+            self.data.sendall(b"".join(pending))
+        except OSError:
+            raise self.channel.ChannelClosed("the host is gone") from None
+
+    def send_log(self, stream, text):
+        """Output of the user's code; dropped when the host is gone."""
+        channel = self.channel
+        try:
+            with self.control_sending:
+                self.control.sendall(channel.HEADER.pack(channel.LOG, stream, 0, self.current, len(text)) + text)
+        except OSError:
+            pass
+
+    # ------------------------------------------------------------------------------------------------ control
+
+    def listen(self):
+        """Serve the control socket; the host's end closing means this process ends, whatever it is doing."""
+        channel = self.channel
+        receiver = channel.Receiver(self.control)
+        try:
+            while True:
+                for kind, _, extra, number, _, _ in receiver.receive():
+                    if kind == channel.STOP:
+                        self.data.shutdown(socket.SHUT_RD)
+                    elif kind == channel.RECALL:
+                        self._hand_back()
+                    elif kind == channel.CANCEL:
+                        self._interrupt(number)
+                    elif kind == channel.CREDIT and number in self.credits:
+                        for _ in range(extra):
+                            self.credits[number].release()
+        except channel.ChannelClosed:
+            os.kill(0, signal.SIGKILL)  # the process group: children too
+
+    def _hand_back(self):
+        """Return the calls that have not begun, so that another worker can take them."""
+        channel = self.channel
+        if self.reading.acquire(False):
+            try:
+                received = self.receiver.receive(socket.MSG_DONTWAIT)
+                self.queue.extend(frame for frame in received if frame[0] == channel.CALL)
+            except (BlockingIOError, channel.ChannelClosed):
+                pass
+            finally:
+                self.reading.release()
+        count = 0
+        while True:
+            try:
+                self.queue.pop()
+            except IndexError:
+                break
+            count += 1
+        self._reply(channel.RETURNED, count, b"")
+        self.flush()
+
+    def _interrupt(self, number):
+        if number != self.current or not self.busy:
+            return
+        import ctypes
+
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.main_thread), ctypes.py_object(Interrupted))
+
+
+class _Unpicklable(Exception):
+    """Carries the error of encoding a result."""
+
+
+_PLAIN = frozenset({int, float, str, bool, type(None), bytes})
+_RESTORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD)
+_DIRTYING = frozenset({"os.chdir", "os.fchdir", "os.putenv", "os.unsetenv"})
+
+
+def _map_progress(fd):
+    import mmap
+
+    return memoryview(mmap.mmap(fd, mmap.PAGESIZE)).cast("Q")
+
+
+def _limit(limits):
+    if not limits:
+        return
+    import resource
+
+    for name, value in limits.items():
+        which = getattr(resource, "RLIMIT_" + name.upper())
+        hard = resource.getrlimit(which)[1]
+        if hard != resource.RLIM_INFINITY:
+            value = min(value, hard)
+        resource.setrlimit(which, (value, value))
+
+
+def main(channel, data_fd, control_fd, progress_fd):
+    """Entry point; see `flame_host.worker.process` for the command line."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the client's to act on
+    worker = Worker(channel, data_fd, control_fd, progress_fd)
+    threading.Thread(target=worker.listen, name="flame-control", daemon=True).start()
+    try:
+        if worker.start():
+            worker.serve()
+    except channel.ChannelClosed:
+        pass
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except Exception:
+                pass
+        # Not sys.exit: threads and exit hooks that a task left behind must not keep the process.
+        os._exit(0)

@@ -1,0 +1,229 @@
+"""The guardian: a small process that starts workers and outlives nobody.
+
+It is the subreaper of everything the workers start, so that also a grandchild that has made itself a session of its own comes back
+to it. When a worker ends, what that worker left behind is killed; when the client goes away, however it goes, everything is.
+
+It runs on any interpreter, single-threaded (a parent-death signal is tied to the *thread* that forked), standard library only.
+Protocol, on one socket: the client sends JSON lines with the descriptors of the new worker; the guardian answers with JSON lines
+``{"id", "pid"}`` and ``{"id", "status"}``.
+"""
+
+import array
+import ctypes
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import time
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Guardian:
+    def __init__(self, sock):
+        self.sock = sock
+        self.workers = {}  # pid → id
+        self.buffer = b""
+        self.descriptors = []
+
+    def run(self):
+        wake_read, wake_write = os.pipe()
+        os.set_blocking(wake_write, False)
+        os.set_blocking(wake_read, False)
+        signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # the client decides; its end is our end
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        poll.register(wake_read, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poll.poll()}
+            if wake_read in ready:
+                os.read(wake_read, 4096)
+                self.reap()
+            if self.sock.fileno() in ready and not self.serve():
+                return
+
+    def serve(self):
+        try:
+            data, ancillary, _, _ = self.sock.recvmsg(1 << 16, socket.CMSG_SPACE(64 * 4))
+        except OSError:
+            return False
+        if not data:
+            return False
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds = array.array("i")
+                fds.frombytes(content)
+                self.descriptors.extend(fds)
+        *lines, self.buffer = (self.buffer + data).split(b"\n")
+        for line in lines:
+            self.obey(json.loads(line))
+        return True
+
+    def obey(self, order):
+        if "kill" in order:
+            for pid, name in list(self.workers.items()):
+                if name == order["kill"]:
+                    _kill(-pid)
+                    _kill(pid)
+            return
+        count = order["descriptors"]
+        fds, self.descriptors = self.descriptors[:count], self.descriptors[count:]
+        try:
+            pid = self.start(order, fds)
+        except OSError as error:
+            self.tell({"id": order["id"], "error": "%s: %s" % (order["argv"][0], error.strerror)})
+        else:
+            self.workers[pid] = order["id"]
+            self.tell({"id": order["id"], "pid": pid})
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def start(self, order, fds):
+        """Fork and exec; a failing exec is reported through a pipe that a successful one closes."""
+        status_read, status_write = os.pipe()
+        pid = os.fork()
+        if not pid:
+            try:
+                _become_worker(order, fds, status_write)
+            except BaseException as error:
+                os.write(status_write, str(getattr(error, "errno", 0) or 0).encode())
+            os._exit(127)
+        os.close(status_write)
+        answer = os.read(status_read, 16)
+        os.close(status_read)
+        if answer:
+            os.waitpid(pid, 0)
+            code = int(answer)
+            raise OSError(code, os.strerror(code))
+        return pid
+
+    def reap(self):
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            name = self.workers.pop(pid, None)
+            if name is not None:
+                self.kill_strays(pid)
+                self.tell({"id": name, "status": status})
+
+    def kill_strays(self, ended):
+        """What a worker left behind: its process group, and all that has been handed to us and is no worker."""
+        _kill(-ended)
+        for pid in _children(os.getpid()):
+            if pid not in self.workers:
+                _kill_tree(pid)
+
+    def end(self):
+        """Kill every descendant, and again until none is left: they may fork while we look."""
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            children = _children(os.getpid())
+            for pid in children:
+                _kill(-pid)
+                _kill_tree(pid)
+            try:
+                while os.waitpid(-1, os.WNOHANG)[0]:
+                    pass
+            except ChildProcessError:
+                return
+            time.sleep(0.005)
+
+    def tell(self, message):
+        try:
+            self.sock.sendall(json.dumps(message).encode() + b"\n")
+        except OSError:
+            pass
+
+
+def _become_worker(order, fds, status_write):
+    os.setsid()
+    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    # The last descriptors become 0, 1, 2; the others 3, 4, 5 … Moved out of the way first, for they may overlap.
+    first_free = 64
+    high = [_duplicate(fd, first_free) for fd in [status_write, *fds]]
+    status, passed = high[0], high[1:]
+    targets = [*range(3, 3 + len(passed) - 2), 1, 2]
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    for fd, target in zip(passed, targets):
+        os.dup2(fd, target)
+    os.closerange(3 + len(passed) - 2, first_free)
+    for fd in range(first_free, first_free + 64):
+        if fd != status:
+            try:
+                os.close(fd)
+            except OSError:
+                pass
+    os.set_inheritable(status, False)
+    os.execve(order["argv"][0], order["argv"], order["environment"])
+
+
+def _duplicate(fd, lowest):
+    import fcntl
+
+    return fcntl.fcntl(fd, fcntl.F_DUPFD, lowest)
+
+
+def _children(parent):
+    """Direct children, by the kernel's own list where it has one: it is kept by thread."""
+    try:
+        found = []
+        for thread in os.listdir("/proc/%d/task" % parent):
+            with open("/proc/%d/task/%s/children" % (parent, thread)) as stream:
+                found.extend(int(pid) for pid in stream.read().split())
+        return found
+    except (OSError, ValueError):
+        return [pid for pid, its_parent in _processes() if its_parent == parent]
+
+
+def _processes():
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open("/proc/%s/stat" % name) as stream:
+                    yield int(name), int(stream.read().rpartition(")")[2].split()[1])
+            except (OSError, ValueError):
+                continue
+
+
+def _kill_tree(pid):
+    for child in _children(pid):
+        _kill_tree(child)
+    _kill(pid)
+
+
+def _kill(pid):
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        pass
+
+
+def main():
+    sock = socket.socket(fileno=int(sys.argv[1]))
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    os.setsid()
+    guardian = Guardian(sock)
+    try:
+        guardian.run()
+    finally:
+        guardian.end()
+
+
+if __name__ == "__main__":
+    main()

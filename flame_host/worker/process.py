@@ -1,0 +1,199 @@
+"""Start a worker process, and know how it ended."""
+
+from __future__ import annotations
+
+import array
+import json
+import mmap
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from subprocess import DEVNULL, Popen
+
+from flame_host.api import WorkerStartError
+from flame_host.worker.channel import ChannelClosed
+
+_HERE = str(Path(__file__).parent)
+_START_WORKER = (
+    "import sys; sys.path.insert(0, sys.argv[1]); import bootstrap, channel; del sys.path[0];"
+    "del sys.modules['bootstrap'], sys.modules['channel']; bootstrap.main(channel, 3, 4, 5)"
+)
+"""Imported, not run as a script: a script is compiled anew at every start. Their names are given back to the application."""
+
+_SOCKET_BUFFER = 4 << 20
+
+
+class Guardian:
+    """The client's side of ``guardian.py``: starts workers, reports their ends, and takes all of them along when this process ends."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = Popen(
+                [sys.executable, "-I", "-S", str(Path(_HERE, "guardian.py")), str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=DEVNULL,
+            )
+        self._sock = ours
+        self._lock = threading.Lock()
+        self._workers: dict[int, WorkerProcess] = {}
+        self._last = 0
+        self._buffer = b""
+        os.register_at_fork(after_in_child=self._forget)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    def spawn(self, argv: Sequence[str], environment: Mapping[str, str], worker: WorkerProcess, descriptors: Sequence[int]) -> int:
+        """Order a process; `WorkerProcess.started` or `WorkerProcess.ended` of the worker is called from `read`."""
+        with self._lock:
+            self._last += 1
+            name = self._last
+            self._workers[name] = worker
+            order = {"id": name, "argv": list(argv), "environment": dict(environment), "descriptors": len(descriptors)}
+            message = json.dumps(order).encode() + b"\n"
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+            try:
+                sent = self._sock.sendmsg([message], rights)
+                self._sock.sendall(message[sent:])
+            except OSError as error:
+                del self._workers[name]
+                raise WorkerStartError("the guardian process is gone, no worker can be started", hint="open a new Runner") from error
+        return name
+
+    def kill(self, name: int) -> None:
+        with self._lock:
+            try:
+                self._sock.sendall(json.dumps({"kill": name}).encode() + b"\n")
+            except OSError:
+                pass
+
+    def read(self) -> None:
+        """Take what the guardian has to say; called when its descriptor is readable."""
+        try:
+            data = self._sock.recv(1 << 16)
+        except OSError:
+            data = b""
+        if not data:
+            self._lost()
+            return
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        for line in lines:
+            message = json.loads(line)
+            worker = self._workers.get(message["id"])
+            if worker is None:
+                continue
+            if "pid" in message:
+                worker.started(message["pid"])
+            else:
+                del self._workers[message["id"]]
+                worker.ended(message.get("status"), message.get("error", ""))
+
+    def _lost(self) -> None:
+        workers, self._workers = self._workers, {}
+        for worker in workers.values():
+            worker.ended(None, "the guardian process is gone")
+        raise ChannelClosed("the guardian process is gone")
+
+    def close(self) -> None:
+        """End it, and with it every process below it."""
+        try:
+            self._sock.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self._process.wait()
+        self._sock.close()
+
+    def _forget(self) -> None:
+        """In a forked child of the client: were its copy kept open, the guardian would not notice the client's end."""
+        self._sock.close()
+
+
+class WorkerProcess:
+    """One worker: its sockets, its output, its progress, its end.
+
+    Attributes:
+        pid: 0 until it runs. status: as ``waitpid`` gives it; None while it runs, and when it is not known.
+    """
+
+    def __init__(self, guardian: Guardian, python: Path, environment: Mapping[str, str]) -> None:
+        self.pid = 0
+        self.status: int | None = None
+        self.problem = ""
+        self.gone = threading.Event()
+        self._guardian = guardian
+        self._progress_fd = os.memfd_create("flame-progress", os.MFD_CLOEXEC)
+        os.ftruncate(self._progress_fd, mmap.PAGESIZE)
+        self._progress = memoryview(mmap.mmap(self._progress_fd, mmap.PAGESIZE)).cast("Q")
+        self.data, data = socket.socketpair()
+        self.control, control = socket.socketpair()
+        self.stdout, stdout = os.pipe()
+        self.stderr, stderr = os.pipe()
+        for end in (self.data, data):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
+        try:
+            argv = [str(python), "-I", "-c", _START_WORKER, _HERE]
+            descriptors = [data.fileno(), control.fileno(), self._progress_fd, stdout, stderr]
+            self._name = guardian.spawn(argv, environment, self, descriptors)
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            data.close()
+            control.close()
+            os.close(stdout)
+            os.close(stderr)
+
+    @property
+    def begun(self) -> int:
+        """How many calls it has begun; it counts in shared memory, so the number outlives it."""
+        return self._progress[0]
+
+    def started(self, pid: int) -> None:
+        self.pid = pid
+
+    def ended(self, status: int | None, problem: str) -> None:
+        self.status = status
+        self.problem = problem
+        self.gone.set()
+        try:
+            self.data.shutdown(socket.SHUT_RDWR)  # a child that it forked may hold the other end: wake the reader
+        except OSError:
+            pass
+
+    def kill(self) -> None:
+        self._guardian.kill(self._name)
+
+    def how_it_ended(self) -> tuple[str, int | None, int | None]:
+        """In words, the exit code, the signal."""
+        if self.status is None:
+            return self.problem or "ended in an unknown way", None, None
+        if os.WIFSIGNALED(self.status):
+            number = os.WTERMSIG(self.status)
+            return f"was killed by {_signal_name(number)}", None, number
+        code = os.WEXITSTATUS(self.status)
+        return f"exited with code {code}", code, None
+
+    def close(self) -> None:
+        """Let go of every descriptor; a worker still running ends by that."""
+        self.data.close()
+        self.control.close()
+        for name in ("stdout", "stderr", "_progress_fd"):
+            fd, _ = getattr(self, name), setattr(self, name, -1)
+            if fd >= 0:
+                os.close(fd)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
