@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import itertools
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -82,11 +81,9 @@ class InlineSession:
         self._created = time.time()
         self._completed: float | None = None
         self._counts = {"succeeded": 0, "failed": 0, "cancelled": 0}
-        self._target: Callable[[], object] | None = None
+        self._target: Callable[[], Any] | None = None
 
-    def submit(
-        self, task: Task, method: str, data: bytes, buffers: Sequence[Buffer] = (), references: Sequence[Payload] = ()
-    ) -> None:
+    def submit(self, task: Task, method: str, data: bytes, buffers: Sequence[Buffer] = (), references: Sequence[Payload] = ()) -> None:
         if self._completed is not None:
             raise ClosedError(f"session {self.session_id} is closed")
         task.number = next(self._numbers)
@@ -116,8 +113,9 @@ class InlineSession:
             return self._load(self._services.serializer(reference.format), reference)
 
         if self._target is None:
-            target = self._load(self._serializer, self._spec.common_data, code=True)
-            self._target = (lambda instance: lambda: instance)(target() if self._spec.instantiate else target)
+            loaded = self._load(self._serializer, self._spec.common_data, code=True)
+            instance = loaded() if self._spec.instantiate else loaded
+            self._target = lambda: instance
         args, kwargs = self._serializer.loads(data, buffers=[buffer_view(buffer) for buffer in buffers], resolve=resolve)
         target = self._target()
         value = (getattr(target, method) if method else target)(*args, **kwargs)
@@ -176,25 +174,12 @@ async def _awaited(value: Any) -> Any:
 
 def _drain(stream: Any) -> Iterator[Any]:
     """An asynchronous generator as an ordinary one."""
-    with asyncio.Runner() if sys.version_info >= (3, 11) else _Runner() as runner:
+    loop = asyncio.new_event_loop()
+    try:
         while True:
             try:
-                yield runner.run(_awaited(stream.__anext__()))
+                yield loop.run_until_complete(stream.__anext__())
             except StopAsyncIteration:
                 return
-
-
-class _Runner:
-    """What Python 3.10 lacks of ``asyncio.Runner``."""
-
-    def __enter__(self) -> _Runner:
-        self._loop = asyncio.new_event_loop()
-        return self
-
-    def run(self, coroutine: Any) -> Any:
-        return self._loop.run_until_complete(coroutine)
-
-    def __exit__(self, *_: object) -> None:
-        self._loop.close()
-
-
+    finally:
+        loop.close()

@@ -180,7 +180,7 @@ class Receiver:
         view = self._view
         try:
             count, ancillary, _, _ = self._sock.recvmsg_into([view[self._end :]], _ANCILLARY, flags)
-        except BlockingIOError:
+        except (TimeoutError, BlockingIOError):
             raise
         except OSError as error:
             raise ChannelClosed(str(error)) from error
