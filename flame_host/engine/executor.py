@@ -136,6 +136,14 @@ class Executor:
         return self.process.pid if self.process else 0
 
     @property
+    def running(self) -> Task | None:
+        """The task that has the worker; it may end at any moment."""
+        try:
+            return self.inflight[0]
+        except IndexError:
+            return None
+
+    @property
     def idle(self) -> bool:
         return not self.inflight and self.window > 0
 
@@ -209,7 +217,7 @@ class Executor:
         """A frame that is no plain result; returns how many tasks it ends."""
         kind = frame[0]
         if kind == ERROR:
-            self.inflight.popleft().fail_remotely(frame[4])
+            self.session.task_failed(self.inflight.popleft(), frame[4])
             self.failed += 1
             self.succeeded -= 1
             return 1

@@ -114,9 +114,13 @@ class LocalSession:
             waited = now - executor.since
             if len(executor.inflight) > 1 and waited > _RECALL_AFTER:
                 executor.recall()
-            if executor.inflight:
-                self._enforce(executor, executor.inflight[0], now)
+            task = executor.running
+            if task is not None:
+                self._enforce(executor, task, now)
             executor.pump()
+        if self._limits:
+            running = {executor.running for executor in self.executors}
+            self._limits = {task: limit for task, limit in self._limits.items() if task in running}
         busy = bool(self.queue) or any(executor.inflight for executor in self.executors)
         if self.queue and len(self.executors) < self._most:
             starting = sum(1 for executor in self.executors if not executor.window and not executor.recalling)
@@ -179,6 +183,14 @@ class LocalSession:
 
     def let_go(self, executor: Executor) -> None:
         self._connection.let_go(executor)
+
+    def task_failed(self, task: Task, report: bytes) -> None:
+        """It raised; when that is our own interruption, the reason for it is the error."""
+        limit = self._limits.pop(task, None)
+        if limit is not None:
+            task.fail(limit[1])
+        else:
+            task.fail_remotely(report)
 
     def executor_ready(self, executor: Executor) -> None:
         self._observe("executor.ready", f"pid {executor.pid}")
@@ -303,7 +315,7 @@ class LocalSession:
 
     def grant(self, task: Task, count: int) -> None:
         for executor in self.executors:
-            if executor.inflight and executor.inflight[0] is task:
+            if executor.running is task:
                 executor.grant(task, count)
 
     def info(self) -> SessionInfo:

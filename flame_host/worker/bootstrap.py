@@ -405,7 +405,7 @@ class Worker:
             kind = "exit"
         elif isinstance(error, Interrupted):
             kind = "cancelled"
-        self._reply(self.channel.ERROR, number, error_report(error, self.dumps, kind, path))
+        self._reply(self.channel.ERROR, number, error_report(error, None if kind == "cancelled" else self.dumps, kind, path))
         del error
 
     # ------------------------------------------------------------------------------------------------ sending
