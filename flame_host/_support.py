@@ -13,7 +13,19 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
-CLIENT_MODULES = ("flamepy", "flame_host", "pluggy", "platformdirs", "packaging", "cloudpickle", "yaml", "_yaml", "pathspec", "tblib", "tomli")
+CLIENT_MODULES = (
+    "flamepy",
+    "flame_host",
+    "pluggy",
+    "platformdirs",
+    "packaging",
+    "cloudpickle",
+    "yaml",
+    "_yaml",
+    "pathspec",
+    "tblib",
+    "tomli",
+)
 CLIENT_DISTRIBUTIONS = ("flame-host", "flame-host-sdk")
 """What a task needs to use a Runner itself. Offered only to workers of our own Python version: some of it is compiled."""
 

@@ -1,0 +1,54 @@
+# Every chore has a name. `make demo` and `make test` need nothing but Python ≥ 3.10 and a package index.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
+MEMBERS := $(wildcard plugins/*) sdk
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check bench faults soak docs protos format clean
+.DEFAULT_GOAL := help
+
+help:
+	@grep -E '^## ' Makefile | sed 's/## /  make /'
+
+$(STAMP): pyproject.toml constraints.txt $(addsuffix /pyproject.toml,$(MEMBERS))
+	@command -v uv >/dev/null 2>&1 || { test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/pip install -q uv; }; }
+	@test -x $(BIN)/python || $(UV) venv -q $(VENV) --python "$$(command -v $(PYTHON))"
+	$(UV) pip install -q --python $(BIN)/python -c constraints.txt --group dev -e . $(addprefix -e ./,$(MEMBERS)) "flame-host[grpc]"
+	@touch $@
+
+## demo     run the quickstart example in an environment of its own
+demo: $(STAMP)
+	@cd examples/quickstart && PYTHONPATH=src ../../$(BIN)/python main.py
+
+## test     the whole test suite
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+## check    lint, format, types, import rules, unit and contract tests; under a minute
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/unit tests/architecture plugins
+
+## bench    ours beside the peers and the limits, interleaved
+bench: $(STAMP)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m benchmarks $(ARGS)
+
+## faults   every way things can go wrong, as a table
+faults: $(STAMP)
+	$(BIN)/python -m pytest -q tests/faults $(ARGS)
+
+## protos   generate the flame.v1 code from its .proto files
+protos: $(STAMP)
+	$(BIN)/python -m flame_host.wire.generate
+
+## format   rewrite the sources in the house style
+format: $(STAMP)
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,187 @@
+"""The ``flame.v1.Instance`` service: any `Service` behind a Unix socket, as an executor manager expects it.
+
+The manager takes the socket file for the sign that the process is ready, and connects once. So the server listens under another
+name in the same directory and the file gets its name when it answers: renaming a socket keeps what is listening on it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import stat
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+
+from flame_host.api import ConfigError
+from flame_host.wire.contexts import ApplicationContext, Service, SessionContext, TaskContext
+from flame_host.wire.flame.v1 import shim_pb2, shim_pb2_grpc, types_pb2
+from flame_host.wire.outcomes import MESSAGE_LIMIT, OUTPUT_LIMIT, Failure, ReturnCode, failure_of
+
+log = logging.getLogger(__name__)
+
+ENDPOINT_VARIABLE = "FLAME_INSTANCE_ENDPOINT"
+_PATH_LIMIT = 107
+"""Bytes of a Unix socket's path: ``sun_path`` less its terminating zero."""
+_FRAMING = 64 << 10
+_STOP_SECONDS = 3.0
+
+OPTIONS = (("grpc.max_receive_message_length", MESSAGE_LIMIT + _FRAMING), ("grpc.max_send_message_length", MESSAGE_LIMIT))
+"""What a cluster lets through comes in, whatever fields it is wrapped in here; what goes out has to fit the cluster's limit."""
+
+
+class InstanceServicer(shim_pb2_grpc.InstanceServicer):
+    """Translates calls; whatever a service does, the answer is an answer."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def OnSessionEnter(self, request: shim_pb2.SessionContext, context: grpc.ServicerContext) -> types_pb2.Result:  # noqa: N802
+        try:
+            if self._service.on_session_enter(session_context(request)) is False:
+                raise Failure(ReturnCode.FAILED, f"{type(self._service).__name__}.on_session_enter returned False")
+        except BaseException as error:
+            failure = failure_of(error)
+            log.error("session %s was not entered: %s", request.session_id, failure.text)
+            return types_pb2.Result(return_code=failure.code, message=failure.text)
+        return types_pb2.Result(return_code=ReturnCode.OK)
+
+    def OnTaskInvoke(self, request: shim_pb2.TaskContext, context: grpc.ServicerContext) -> types_pb2.TaskResult:  # noqa: N802
+        task = TaskContext(request.task_id, request.session_id, request.input if request.HasField("input") else None)
+        try:
+            output = output_of(self._service.on_task_invoke(task))
+        except BaseException as error:
+            failure = failure_of(error)
+            log.warning("task %s of session %s failed: %s", request.task_id, request.session_id, failure.text)
+            return types_pb2.TaskResult(return_code=failure.code, message=failure.text)
+        return types_pb2.TaskResult(return_code=ReturnCode.OK, output=output)
+
+    def OnSessionLeave(self, request: types_pb2.EmptyRequest, context: grpc.ServicerContext) -> types_pb2.Result:  # noqa: N802
+        try:
+            self._service.on_session_leave()
+        except BaseException:
+            # Any other answer makes the manager ask again and again, for ever.
+            log.exception("leaving the session failed")
+        return types_pb2.Result(return_code=ReturnCode.OK)
+
+
+def session_context(request: shim_pb2.SessionContext) -> SessionContext:
+    """From the wire; a field that was left out is None."""
+    told = request.application
+    optional = ("image", "command", "working_directory", "url", "installer")
+    fields = {name: getattr(told, name) for name in optional if told.HasField(name)}
+    data = request.common_data if request.HasField("common_data") else None
+    return SessionContext(request.session_id, ApplicationContext(told.name, **fields), data)
+
+
+def output_of(value: object) -> bytes | None:
+    """The bytes of what a service returned: bytes-like, something with such a ``data``, or None."""
+    if value is not None and not isinstance(value, (bytes, bytearray, memoryview)):
+        if not hasattr(value, "data"):
+            raise TypeError(f"on_task_invoke returned {type(value).__qualname__}; it returns bytes, a TaskOutput of bytes, or None")
+        value = value.data
+    if value is None:
+        return None
+    if not isinstance(value, (bytes, bytearray, memoryview)):
+        raise TypeError(f"on_task_invoke returned a TaskOutput of {type(value).__qualname__}; its data is bytes or None")
+    data = bytes(value)
+    if len(data) > OUTPUT_LIMIT:
+        raise Failure(
+            ReturnCode.BAD_PAYLOAD,
+            f"the output has {len(data)} bytes and a message carries {OUTPUT_LIMIT}; put it into the cache and return its reference",
+        )
+    return data
+
+
+class InstanceServer:
+    """A running server. ``start``, then ``stop``; one thread serves, since a manager never calls twice at a time."""
+
+    def __init__(self, service: Service, path: Path) -> None:
+        self._path = path
+        # The process id makes the name this server's own; it is no longer than the names of executors, which are UUIDs.
+        self._hidden = path.with_name(f".{os.getpid():x}.{id(self) & 0xFFFFFF:x}")
+        self._inode = 0
+        self._server = grpc.server(ThreadPoolExecutor(1, thread_name_prefix="flame-instance"), options=OPTIONS)
+        shim_pb2_grpc.add_InstanceServicer_to_server(InstanceServicer(service), self._server)
+
+    def start(self) -> None:
+        """Returns when the socket file stands there and calls are answered.
+
+        Raises:
+            ConfigError: no socket can be made at that path.
+        """
+        try:
+            check_path(self._path)
+            self._server.add_insecure_port(f"unix:{self._hidden}")
+            self._server.start()
+            self._inode = os.stat(self._hidden).st_ino
+            os.rename(self._hidden, self._path)
+        except (OSError, RuntimeError) as error:
+            self._server.stop(0)
+            raise ConfigError(f"cannot serve on {self._path}: {error}", hint=f"check {ENDPOINT_VARIABLE} and its directory") from error
+
+    def stop(self, grace: float = 0.0) -> None:
+        """Take the socket away, then end the calls under way after the grace given. Idempotent."""
+        for path in (self._path, self._hidden):
+            try:
+                if os.stat(path).st_ino == self._inode:  # not one that another process put there
+                    os.unlink(path)
+            except FileNotFoundError:
+                pass
+        self._server.stop(grace).wait(grace + 1)
+
+
+def check_path(path: Path) -> None:
+    """Say what is wrong with a path before gRPC fails to, which tells only that binding failed."""
+    size = len(os.fsencode(path))
+    if size > _PATH_LIMIT:
+        raise OSError(f"the path has {size} bytes and a Unix socket's may have {_PATH_LIMIT}")
+    if not path.parent.is_dir():
+        raise OSError(f"there is no directory {path.parent}")
+    if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
+        raise OSError("a file that is no socket stands there")
+
+
+def endpoint() -> Path:
+    """Where to serve, as the executor manager says it.
+
+    Raises:
+        ConfigError: it does not say.
+    """
+    value = os.environ.get(ENDPOINT_VARIABLE, "")
+    if not value:
+        raise ConfigError(
+            f"{ENDPOINT_VARIABLE} is not set",
+            hint="this program is started by a Flame executor manager, which sets it to the path of the Unix socket to serve on;"
+            " to try it by hand, set it to a path such as /tmp/flame.sock",
+        )
+    return Path(value.removeprefix("unix://").removeprefix("unix:"))
+
+
+def serve(service: Service, path: Path | None = None, *, on_stop: Callable[[], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT. Call it from the main thread.
+
+    Args:
+        path: of the socket; by default what the environment says. on_stop: ends whatever the service started; a task under way
+            may still be waiting for it.
+    """
+    stopping = threading.Event()
+    server = InstanceServer(service, path or endpoint())
+    previous = {number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        server.start()
+        stopping.wait()
+        # A task in an endless loop holds its thread, and the interpreter would wait for it.
+        watchdog = threading.Timer(_STOP_SECONDS + 1, os._exit, (128 + signal.SIGTERM,))
+        watchdog.daemon = True
+        watchdog.start()
+    finally:
+        if on_stop is not None:
+            on_stop()
+        server.stop(grace=0)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,87 @@
+"""How things ended, in codes and texts: what an executor manager and its users get to see."""
+
+from __future__ import annotations
+
+import traceback
+from enum import IntEnum
+
+from flame_host.api import (
+    CacheError,
+    ConfigError,
+    FlameError,
+    NegotiationError,
+    PackageError,
+    PluginError,
+    ProvisionError,
+    SerializationError,
+    TaskExitError,
+    TaskTimeoutError,
+    WorkerError,
+)
+
+MESSAGE_LIMIT = 4 << 20
+"""Bytes of one gRPC message, everywhere in a cluster."""
+OUTPUT_LIMIT = MESSAGE_LIMIT - (64 << 10)
+"""Bytes an output may have: the message around it, and those it is copied into on its way, need room too."""
+TEXT_LIMIT = 64 << 10
+"""Characters of an error text; a traceback's head and tail say more than its middle."""
+
+
+class ReturnCode(IntEnum):
+    """Anything but 0 fails; a cluster shows the code and acts on no difference between them."""
+
+    OK = 0
+    FAILED = -1
+    RAISED = 1
+    BAD_PAYLOAD = 10
+    BAD_SETTING = 11
+    PACKAGE = 12
+    PROVISION = 13
+    WORKER = 14
+    CACHE = 15
+    EXITED = 16
+    TIMED_OUT = 17
+
+
+_CODES: tuple[tuple[type[BaseException] | tuple[type[BaseException], ...], ReturnCode], ...] = (
+    (SerializationError, ReturnCode.BAD_PAYLOAD),
+    ((ConfigError, NegotiationError, PluginError), ReturnCode.BAD_SETTING),
+    (PackageError, ReturnCode.PACKAGE),
+    (ProvisionError, ReturnCode.PROVISION),
+    (WorkerError, ReturnCode.WORKER),
+    (CacheError, ReturnCode.CACHE),
+    (TaskExitError, ReturnCode.EXITED),
+    (TaskTimeoutError, ReturnCode.TIMED_OUT),
+)
+
+
+class Failure(Exception):
+    """An end whose code and text are known already.
+
+    Attributes:
+        code: never `ReturnCode.OK`. text: what the user reads.
+    """
+
+    def __init__(self, code: ReturnCode, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Code and full text of any exception: our own speak for themselves, others need their traceback."""
+    if isinstance(error, Failure):
+        return Failure(error.code, shortened(error.text))
+    code = next((code for kinds, code in _CODES if isinstance(error, kinds)), ReturnCode.FAILED)
+    if isinstance(error, FlameError):
+        return Failure(code, shortened(f"{type(error).__name__}: {error}"))
+    return Failure(code, shortened("".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip()))
+
+
+def shortened(text: str) -> str:
+    """Cut the middle out of a text that is too long, and make it fit for protobuf, which takes no lone surrogates."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    if len(text) <= TEXT_LIMIT:
+        return text
+    half = TEXT_LIMIT // 2
+    return f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
