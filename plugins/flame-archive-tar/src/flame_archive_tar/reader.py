@@ -115,6 +115,8 @@ def read_members(chunks: Iterator[bytes], limits: Limits) -> Iterator[Member]:
             if size:
                 raise UnsafeArchiveError("size-of-link", name, "a member that is no file has content")
             yield Member(name, kind, 0, False, link)
+        elif name[-1:] == "/":
+            raise UnsafeArchiveError("slash-at-end", name, "a file's name ends like a directory's")
         elif size <= WHOLE:
             yield Member(name, kind, size, mode & 0o111 != 0, "", take(size + -size % BLOCK)[:size])
         else:
@@ -166,9 +168,7 @@ def parse_header(block: bytes) -> tuple[str, MemberKind, int, int, str, bytes]:
     size = number(block[124:136], name)
     kind = KINDS.get(flag, OTHER)
     if kind is FILE:
-        if name[-1:] == "/":
-            if magic[:1] != b"\0" or flag == b"0":
-                raise UnsafeArchiveError("slash-at-end", name, "a file's name ends like a directory's")
+        if name[-1:] == "/" and flag == magic[:1] == b"\0":
             kind = DIRECTORY  # the only way of v7
         mode = block[100:108]
         return name, kind, size, 0o644 if mode == b"0000644\0" else number(mode, name), "", b""

@@ -21,22 +21,23 @@ TYPES = {MemberKind.FILE: b"0", MemberKind.HARDLINK: b"1", MemberKind.SYMLINK: b
 
 
 def write_members(members: Iterable[Member], put: Callable[[bytes], None]) -> None:
-    """Hand the archive to ``put`` in large pieces."""
-    batch: list[bytes] = []
-    held = total = 0
+    """Hand the archive to ``put`` in pieces of one size: what a compressor makes of a stream may depend on how it is cut."""
+    batch = bytearray()
+    total = 0
     for member in members:
         for piece in _member(member):
-            batch.append(piece)
-            held += len(piece)
-            if held >= BATCH:
-                put(b"".join(batch))
-                total += held
-                batch.clear()
-                held = 0
-    total += held
+            total += len(piece)
+            batch += piece
+            if len(batch) >= BATCH:
+                whole = len(batch) - len(batch) % BATCH
+                with memoryview(batch) as view:
+                    for start in range(0, whole, BATCH):
+                        put(bytes(view[start : start + BATCH]))
+                del batch[:whole]
     end = 2 * BLOCK
-    batch.append(bytes(end + -(total + end) % RECORD))
-    put(b"".join(batch))
+    batch += bytes(end + -(total + end) % RECORD)
+    for start in range(0, len(batch), BATCH):
+        put(bytes(batch[start : start + BATCH]))
 
 
 def _member(member: Member) -> Iterable[bytes]:
