@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from flame_host.api import Buffer, NotSerializableError, SerializationError
+from flame_host.api import Buffer, FlameError, NotSerializableError, SerializationError
 from flame_serialize_cloudpickle import codec
 
 _HINTS = (
@@ -31,12 +31,12 @@ class CloudpickleSerializer:
         try:
             return codec.dumps(value, buffers=buffers, reference=reference)
         except codec.CannotPickle as error:
-            raise NotSerializableError(str(error), path=error.path, hint=_hint(error.type_name)) from error
+            raise NotSerializableError(str(error), path=error.path, hint=_hint(error.type_name)) from error.__cause__
 
     def loads(self, data: bytes | memoryview, *, buffers: Sequence[memoryview] = (), resolve: Callable[[int], Any] | None = None) -> Any:
         try:
             return codec.loads(data, buffers=buffers, resolve=resolve)
-        except SerializationError:
+        except FlameError:  # of the resolver
             raise
         except Exception as error:
             hint = "install it on this side, or send plain data" if isinstance(error, ImportError) else ""

@@ -1,1 +1,0 @@
-"""Plain data in any language, by MessagePack."""
