@@ -255,6 +255,10 @@ class Task(Protocol):
         """It ended without an answer of its own."""
         ...
 
+    def done(self) -> bool:
+        """Whether it has ended, in whatever way."""
+        ...
+
     def stream(self, data: bytes, buffers: Sequence[Buffer]) -> None:
         """One item of a generator; `succeed` follows after the last."""
         ...
@@ -284,6 +288,13 @@ class Session(Protocol):
             method: method of the execution object, empty to call the object itself.
             data, buffers: the encoded ``(args, kwargs)``.
             references: what the indices written by ``reference`` stand for, in order.
+        """
+        ...
+
+    def assist(self, task: Task, timeout: float | None = None) -> None:
+        """The caller is going to wait for the task: let its thread do some of the engine's work meanwhile.
+
+        May return before the task is done, at once even; the caller then waits in its own way.
         """
         ...
 

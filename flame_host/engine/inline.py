@@ -147,6 +147,9 @@ class InlineSession:
             raise _Unpicklable(error) from error
         return data, [bytes(buffer_view(buffer)) for buffer in buffers]  # a copy: the task may go on changing its array
 
+    def assist(self, task: Task, timeout: float | None = None) -> None:
+        """Every task is done when `submit` returns."""
+
     def cancel(self, task: Task, *, force: bool = False) -> bool:
         return False
 

@@ -111,7 +111,7 @@ class LocalConnection:
         guardian = self._guardian
         if guardian is None:
             raise ChannelClosed("the connection is closed")
-        process = WorkerProcess(guardian, environment.python, variables)
+        process = WorkerProcess(guardian, environment.python, variables, executor.unpark)
         self._readers[executor] = OutputReader(process, session.session_id, executor.number, self.services.log, self.supervisor)
         return process
 

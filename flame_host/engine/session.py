@@ -95,11 +95,20 @@ class LocalSession:
             if not executor.inflight or len(queue) >= _GATHER:
                 executor.pump()
         if queue and not self._watched:
-            self._watch()
+            self.look_after()
+
+    def assist(self, task: Task, timeout: float | None = None) -> None:
+        for executor in self.executors:
+            if executor.running is task:
+                executor.assist(task, timeout)
+                return
 
     # ------------------------------------------------------------------------------------------------ looking after
 
-    def _watch(self) -> None:
+    def look_after(self) -> None:
+        """Be ticked from now on; start the first executor if there is none."""
+        if self._watched:
+            return
         with self._lock:
             if self._watched:
                 return
@@ -118,6 +127,8 @@ class LocalSession:
             if task is not None:
                 self._enforce(executor, task, now)
             executor.pump()
+            if executor.parked and waited > _RECALL_AFTER and executor.inflight:
+                executor.unpark()
         if self._limits:
             running = {executor.running for executor in self.executors}
             self._limits = {task: limit for task, limit in self._limits.items() if task in running}
@@ -132,8 +143,10 @@ class LocalSession:
         if now - self._quiet_since < _QUIET:
             return True
         self._watched = False
+        for executor in self.executors:
+            executor.unpark()
         if self.queue:  # a task came in between; its submitter saw us still watching
-            self._watch()
+            self.look_after()
         self._connection.supervisor.later(self.application.delay_release, self._release_idle)
         return False
 
@@ -269,7 +282,7 @@ class LocalSession:
         if self.queue:
             for executor in self.executors:
                 executor.pump()
-            self._watch()
+            self.look_after()
             if not self.executors:
                 self._grow()
         with self._calm:
@@ -304,7 +317,7 @@ class LocalSession:
                 error = WorkerError(f"task {task.number} was cancelled")
                 self._limits[task] = (time.monotonic() + (0.2 if force else float("inf")), error)
                 executor.interrupt(task)
-                self._watch()
+                self.look_after()
                 return True
         try:
             self.queue.remove(task)

@@ -98,7 +98,13 @@ class RecordingTask(Future[Any]):
         self.report = b""
         self.items: list[Any] = []
         self.begins = 0
+        self.session: Any = None
         self._serializer = serializer
+
+    def result(self, timeout: float | None = None) -> Any:
+        if self.session is not None and not self.done():
+            self.session.assist(self, timeout)
+        return super().result(timeout)
 
     def begin(self) -> bool:
         self.begins += 1
@@ -134,6 +140,7 @@ class Caller:
 
     def __call__(self, *args: Any, method: str = "", options: Any = None, **kwargs: Any) -> RecordingTask:
         task = RecordingTask(self.serializer, options)
+        task.session = self.session
         buffers: list[Buffer] = []
         self.session.submit(task, method, self.serializer.dumps((args, kwargs), buffers=buffers), buffers)
         return task

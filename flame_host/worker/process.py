@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from subprocess import DEVNULL, Popen
 
@@ -124,15 +124,16 @@ class WorkerProcess:
         pid: 0 until it runs. status: as ``waitpid`` gives it; None while it runs, and when it is not known.
     """
 
-    def __init__(self, guardian: Guardian, python: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, guardian: Guardian, python: Path, environment: Mapping[str, str], on_end: Callable[[], None] = lambda: None) -> None:
         self.pid = 0
         self.status: int | None = None
         self.problem = ""
         self.gone = threading.Event()
+        self._on_end = on_end
         self._guardian = guardian
         self._progress_fd = os.memfd_create("flame-progress", os.MFD_CLOEXEC)
         os.ftruncate(self._progress_fd, mmap.PAGESIZE)
-        self._progress = memoryview(mmap.mmap(self._progress_fd, mmap.PAGESIZE)).cast("Q")
+        self._map = mmap.mmap(self._progress_fd, mmap.PAGESIZE)
         self.data, data = socket.socketpair()
         self.control, control = socket.socketpair()
         self.stdout, stdout = os.pipe()
@@ -155,7 +156,7 @@ class WorkerProcess:
     @property
     def begun(self) -> int:
         """How many calls it has begun; it counts in shared memory, so the number outlives it."""
-        return self._progress[0]
+        return 0 if self._map.closed else int.from_bytes(self._map[:8], sys.byteorder)
 
     def started(self, pid: int) -> None:
         self.pid = pid
@@ -168,6 +169,7 @@ class WorkerProcess:
             self.data.shutdown(socket.SHUT_RDWR)  # a child that it forked may hold the other end: wake the reader
         except OSError:
             pass
+        self._on_end()
 
     def kill(self) -> None:
         self._guardian.kill(self._name)
@@ -186,6 +188,7 @@ class WorkerProcess:
         """Let go of every descriptor; a worker still running ends by that."""
         self.data.close()
         self.control.close()
+        self._map.close()
         for name in ("stdout", "stderr", "_progress_fd"):
             fd, _ = getattr(self, name), setattr(self, name, -1)
             if fd >= 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -35,7 +36,8 @@ def connection(services: BareServices) -> Iterator[LocalConnection]:
 def _descendants() -> list[int]:
     found = []
     for thread in os.listdir("/proc/self/task"):
-        found += [int(pid) for pid in Path(f"/proc/self/task/{thread}/children").read_text().split()]
+        with contextlib.suppress(FileNotFoundError):  # the thread has just ended
+            found += [int(pid) for pid in Path(f"/proc/self/task/{thread}/children").read_text().split()]
     return found
 
 
