@@ -6,6 +6,7 @@ it loops on negative sizes (CVE-2025-8194), and it costs 100 µs a member.
 
 from __future__ import annotations
 
+from itertools import chain
 from zlib import adler32
 
 from flame_archive_tar.extended import parse_global, parse_long_name, parse_records
@@ -73,16 +74,14 @@ class Blocks:
         self.take(-size % BLOCK)
 
     def end(self) -> None:
-        """Behind the end mark stand zeros, and not many."""
-        rest = self._buffer[self._position :]
+        """Behind the end mark stand zeros, and not many. Taking all of them also makes the compression check its own end."""
         padding = 0
-        while rest:
+        for rest in chain((self._buffer[self._position :],), self._chunks):
             padding += len(rest)
             if rest.count(0) != len(rest):
                 raise UnsafeArchiveError("trailing-data", "", "something follows the end of the archive")
             if padding > PADDING:
                 raise ArchiveLimitError("padding", "too many zeros follow the end of the archive")
-            rest = next(self._chunks, b"")
 
 
 def read_members(chunks: Iterator[bytes], limits: Limits) -> Iterator[Member]:
