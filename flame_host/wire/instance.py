@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import stat
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,14 +18,12 @@ import grpc
 
 from flame_host.api import ConfigError
 from flame_host.wire.contexts import ApplicationContext, Service, SessionContext, TaskContext
+from flame_host.wire.endpoint import ENDPOINT_VARIABLE, check_path, endpoint
 from flame_host.wire.flame.v1 import shim_pb2, shim_pb2_grpc, types_pb2
 from flame_host.wire.outcomes import MESSAGE_LIMIT, OUTPUT_LIMIT, Failure, ReturnCode, failure_of
 
 log = logging.getLogger(__name__)
 
-ENDPOINT_VARIABLE = "FLAME_INSTANCE_ENDPOINT"
-_PATH_LIMIT = 107
-"""Bytes of a Unix socket's path: ``sun_path`` less its terminating zero."""
 _FRAMING = 64 << 10
 _STOP_SECONDS = 3.0
 
@@ -40,7 +37,7 @@ class InstanceServicer(shim_pb2_grpc.InstanceServicer):
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def OnSessionEnter(self, request: shim_pb2.SessionContext, context: grpc.ServicerContext) -> types_pb2.Result:  # noqa: N802
+    def OnSessionEnter(self, request: shim_pb2.SessionContext, context: grpc.ServicerContext) -> types_pb2.Result:
         try:
             if self._service.on_session_enter(session_context(request)) is False:
                 raise Failure(ReturnCode.FAILED, f"{type(self._service).__name__}.on_session_enter returned False")
@@ -50,7 +47,7 @@ class InstanceServicer(shim_pb2_grpc.InstanceServicer):
             return types_pb2.Result(return_code=failure.code, message=failure.text)
         return types_pb2.Result(return_code=ReturnCode.OK)
 
-    def OnTaskInvoke(self, request: shim_pb2.TaskContext, context: grpc.ServicerContext) -> types_pb2.TaskResult:  # noqa: N802
+    def OnTaskInvoke(self, request: shim_pb2.TaskContext, context: grpc.ServicerContext) -> types_pb2.TaskResult:
         task = TaskContext(request.task_id, request.session_id, request.input if request.HasField("input") else None)
         try:
             output = output_of(self._service.on_task_invoke(task))
@@ -60,7 +57,7 @@ class InstanceServicer(shim_pb2_grpc.InstanceServicer):
             return types_pb2.TaskResult(return_code=failure.code, message=failure.text)
         return types_pb2.TaskResult(return_code=ReturnCode.OK, output=output)
 
-    def OnSessionLeave(self, request: types_pb2.EmptyRequest, context: grpc.ServicerContext) -> types_pb2.Result:  # noqa: N802
+    def OnSessionLeave(self, request: types_pb2.EmptyRequest, context: grpc.ServicerContext) -> types_pb2.Result:
         try:
             self._service.on_session_leave()
         except BaseException:
@@ -133,33 +130,6 @@ class InstanceServer:
             except FileNotFoundError:
                 pass
         self._server.stop(grace).wait(grace + 1)
-
-
-def check_path(path: Path) -> None:
-    """Say what is wrong with a path before gRPC fails to, which tells only that binding failed."""
-    size = len(os.fsencode(path))
-    if size > _PATH_LIMIT:
-        raise OSError(f"the path has {size} bytes and a Unix socket's may have {_PATH_LIMIT}")
-    if not path.parent.is_dir():
-        raise OSError(f"there is no directory {path.parent}")
-    if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
-        raise OSError("a file that is no socket stands there")
-
-
-def endpoint() -> Path:
-    """Where to serve, as the executor manager says it.
-
-    Raises:
-        ConfigError: it does not say.
-    """
-    value = os.environ.get(ENDPOINT_VARIABLE, "")
-    if not value:
-        raise ConfigError(
-            f"{ENDPOINT_VARIABLE} is not set",
-            hint="this program is started by a Flame executor manager, which sets it to the path of the Unix socket to serve on;"
-            " to try it by hand, set it to a path such as /tmp/flame.sock",
-        )
-    return Path(value.removeprefix("unix://").removeprefix("unix:"))
 
 
 def serve(service: Service, path: Path | None = None, *, on_stop: Callable[[], None] | None = None) -> None:

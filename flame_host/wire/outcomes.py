@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import traceback
 from enum import IntEnum
 
@@ -25,6 +27,8 @@ OUTPUT_LIMIT = MESSAGE_LIMIT - (64 << 10)
 """Bytes an output may have: the message around it, and those it is copied into on its way, need room too."""
 TEXT_LIMIT = 64 << 10
 """Characters of an error text; a traceback's head and tail say more than its middle."""
+_REPORT = "flame-report:"
+_REPORT_LIMIT = 64 << 10
 
 
 class ReturnCode(IntEnum):
@@ -76,6 +80,31 @@ def failure_of(error: BaseException) -> Failure:
     if isinstance(error, FlameError):
         return Failure(code, shortened(f"{type(error).__name__}: {error}"))
     return Failure(code, shortened("".join(traceback.format_exception(type(error), error, error.__traceback__)).rstrip()))
+
+
+def failure_of_report(report: bytes) -> Failure:
+    """From a worker's error report: its head as JSON after a length, then the exception, which is not opened here."""
+    head = json.loads(report[4 : 4 + int.from_bytes(report[:4], "little")].decode("utf-8", "surrogatepass"))
+    kind, message = head.get("kind", "raised"), str(head.get("message", ""))
+    text = str(head.get("text", "")).rstrip() or f"{head.get('type')}: {message}"
+    if kind == "exit":
+        return Failure(ReturnCode.EXITED, shortened(f"TaskExitError: the task ended with sys.exit({message})\n{text}"))
+    if kind == "unpicklable-result":
+        return Failure(ReturnCode.BAD_PAYLOAD, shortened(f"NotSerializableError: the result cannot travel: {message}\n{text}"))
+    if kind == "load":
+        return Failure(ReturnCode.BAD_PAYLOAD, shortened(f"the worker cannot load the execution object: {message}\n{text}"))
+    return Failure(ReturnCode.RAISED, shortened(text))
+
+
+def with_report(text: str, report: bytes) -> str:
+    """Attach the report to a failure's text, which is all of a failure that a cluster passes on."""
+    return f"{text}\n{_REPORT}{base64.b64encode(report).decode()}" if len(report) <= _REPORT_LIMIT else text
+
+
+def split_report(message: str) -> tuple[str, bytes]:
+    """Undo `with_report`; the report is empty when there is none."""
+    text, mark, encoded = message.rpartition(f"\n{_REPORT}")
+    return (text, base64.b64decode(encoded)) if mark else (message, b"")
 
 
 def shortened(text: str) -> str:

@@ -75,12 +75,17 @@ class SessionOrder:
 
 @dataclass(frozen=True)
 class CallOrder:
-    """Input of a task: method and encoded ``(args, kwargs)``, and what its references stand for."""
+    """Input of a task: method and encoded ``(args, kwargs)``, and what its references stand for.
+
+    Attributes:
+        reports: the client can read a worker's error report, and wants it with the text of a failure.
+    """
 
     content: Payload
     method: str = ""
     plan: str = ""
     references: tuple[Content, ...] = ()
+    reports: bool = False
 
 
 @dataclass(frozen=True)
@@ -151,6 +156,7 @@ def encode_call(order: CallOrder) -> bytes:
         "content": _put(order.content, sections),
         "plan": order.plan,
         "method": order.method,
+        "reports": order.reports,
         "references": [_put(reference, sections) for reference in order.references],
     }
     return _seal("call", facts, sections)
@@ -164,7 +170,7 @@ def decode_call(data: bytes) -> CallOrder:
         if not isinstance(content, Payload):
             raise TypeError("the arguments of a call travel with it")
         references = tuple(_take(reference, sections) for reference in header["references"])
-        return CallOrder(content, str(header["method"]), str(header["plan"]), references)
+        return CallOrder(content, str(header["method"]), str(header["plan"]), references, bool(header["reports"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SerializationError(f"damaged call envelope: {error!r}") from error
 
