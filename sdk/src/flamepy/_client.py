@@ -1,0 +1,226 @@
+"""This process's connections to engines: one for each endpoint, shared by all Runners and by the functions of `flamepy`."""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import os
+import threading
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from flame_host.api import Application, ApplicationNotFoundError, Buffer, Connection, Payload, Plan, Resources, Serializer, SessionSpec
+from flamepy._service import is_function, name_of
+
+if TYPE_CHECKING:
+    import logging
+
+    from flame_host import Host
+    from flamepy._logs import TaskLogs
+    from flamepy._source import Source
+
+_lock = threading.RLock()
+_clients: dict[str, Client] = {}
+
+
+class Client:
+    """One engine, connected.
+
+    Attributes:
+        users: how many hold it; the last to let go closes the connection.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        from flame_host import Host
+        from flamepy._logs import TaskLogs
+
+        self.endpoint = endpoint
+        self.host: Host = Host()
+        self.connection: Connection = self.host.connect(endpoint)
+        self.logs: TaskLogs = TaskLogs()
+        self.users = 0
+        self._remove_sink = self.host.add_log_sink(self.logs)
+
+    def serializer(self, plan: Plan) -> Serializer:
+        return self.host.catalog.serializer(plan.serializer)
+
+    def encode(self, value: object, plan: Plan) -> Payload:
+        return _encode(self.serializer(plan), value)
+
+    def decode(self, payload: Payload) -> Any:
+        from flame_host.api import buffer_view
+
+        return self.host.catalog.serializer(payload.format).loads(payload.data, buffers=[buffer_view(part) for part in payload.buffers])
+
+    def close(self) -> None:
+        try:
+            self.connection.close()
+        finally:
+            self._remove_sink()
+
+
+def acquire(endpoint: str) -> Client:
+    """The client of an endpoint, to be given back with `release`."""
+    with _lock:
+        client = _clients.get(endpoint)
+        if client is None:
+            client = _clients[endpoint] = Client(endpoint)
+        client.users += 1
+        return client
+
+
+def release(client: Client) -> None:
+    with _lock:
+        client.users -= 1
+        if client.users > 0:
+            return
+        if _clients.get(client.endpoint) is client:
+            del _clients[client.endpoint]
+    client.close()
+
+
+def default_endpoint() -> str:
+    """Where the functions of `flamepy` go: as for a Runner in this directory that says nothing."""
+    from pathlib import Path
+
+    from flamepy._settings import resolve
+
+    return resolve(Path.cwd(), {"storage": "file:///"}).engine
+
+
+_held: dict[str, Client] = {}
+
+
+def default_client() -> Client:
+    """The client for calls that belong to no Runner; it stays connected until the program ends.
+
+    Without an endpoint of its own such a call goes where the open Runner is: to the only client there is.
+    """
+    with _lock:
+        endpoint = default_endpoint()
+        if endpoint not in _clients and len(_clients) == 1:
+            return next(iter(_clients.values()))
+        if endpoint not in _held:
+            _held[endpoint] = acquire(endpoint)
+        return _held[endpoint]
+
+
+@atexit.register
+def disconnect() -> None:
+    """Close every connection of this process. Called when the program ends; calling it earlier is fine."""
+    with _lock:
+        clients = list(_clients.values())
+        _clients.clear()
+        _held.clear()
+    for client in clients:
+        client.close()
+
+
+def _forget() -> None:
+    """In a forked child: the sockets and workers are the parent's."""
+    global _lock
+    _lock = threading.RLock()
+    _clients.clear()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+# ---------------------------------------------------------------------- opening sessions
+
+
+def open_source(
+    client: Client,
+    application: Application,
+    execution_object: Any,
+    *,
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    autoscale: bool | None = None,
+    stateful: bool | None = None,
+    warmup: int = 0,
+    resreq: Resources | Mapping[str, Any] | str | None = None,
+    logs: str = "all",
+    logger: logging.Logger | None = None,
+    session_id: str = "",
+    **spec: Any,
+) -> tuple[Source, bool]:
+    """Open a session for an execution object; returns it, and whether its calls keep their order."""
+    from flamepy._source import Source
+
+    ordered = (not is_function(execution_object) if stateful is None else stateful) if autoscale is None else not autoscale
+    serializer = client.serializer(application.plan)
+    served: Any = partial(execution_object, *args, **(kwargs or {})) if args or kwargs else execution_object
+    session = client.connection.open_session(
+        SessionSpec(
+            application=application.name,
+            common_data=_stable(client, application.name, _encode_code(serializer, served)),
+            session_id=session_id,
+            stateful=ordered,
+            instantiate=inspect.isclass(execution_object),
+            warmup=warmup,
+            resources=resources_of(resreq),
+            **spec,
+        )
+    )
+    label = name_of(execution_object)
+    client.logs.watch(session.session_id, label, logs, logger)
+    source = Source(client.connection, session, serializer, application=application.name, label=label, logs=client.logs)
+    return source, ordered
+
+
+def open_service(app: str, execution_object: Any, **options: Any) -> tuple[Source, bool]:
+    """For ``RunnerService(app, execution_object)``: on an application registered by somebody."""
+    client = default_client()
+    application = client.connection.get_application(app)
+    if application is None:
+        known = ", ".join(entry.name for entry in client.connection.list_applications())
+        raise ApplicationNotFoundError(
+            f"application {app!r} is not registered; registered: {known}", hint="with Runner(name) as rr: rr.service(...) registers one"
+        )
+    return open_source(client, application, execution_object, **options)
+
+
+def _encode(serializer: Serializer, value: object, dumps: Any = None) -> Payload:
+    buffers: list[Buffer] = []
+    data = (dumps or serializer.dumps)(value, buffers=buffers)
+    return Payload(f"{serializer.name}/{serializer.version}", data, tuple(buffers))
+
+
+def _encode_code(serializer: Serializer, served: Any) -> Payload:
+    # A format that runs no code writes functions and classes as the path they are imported by.
+    return _encode(serializer, served, getattr(serializer, "dumps_code", None))
+
+
+def _stable(client: Client, application: str, payload: Payload) -> Payload:
+    """The payload with buffers that the caller cannot change any more: workers that start later must load the same object."""
+    if not any(isinstance(buffer, memoryview) for buffer in payload.buffers):
+        return payload
+    if client.endpoint.partition(":")[0] == "local":  # there, shared memory; elsewhere storing would send it twice
+        return client.connection.objects.get(client.connection.objects.put(f"{application}/services", payload))
+    buffers = tuple(bytes(buffer) if isinstance(buffer, memoryview) else buffer for buffer in payload.buffers)
+    return Payload(payload.format, payload.data, buffers)
+
+
+def resources_of(wanted: Resources | Mapping[str, Any] | str | None) -> Resources:
+    """Resources as Flame writes them, too: ``"cpu=4,mem=16g,gpu=1"``."""
+    if wanted is None:
+        return Resources()
+    if isinstance(wanted, Resources):
+        return wanted
+    pairs: Mapping[str, Any] = dict(item.partition("=")[::2] for item in wanted.split(",")) if isinstance(wanted, str) else wanted
+    values: dict[str, int] = {}
+    for key, value in pairs.items():
+        name = {"mem": "memory"}.get(str(key).strip(), str(key).strip())
+        if name not in ("cpu", "memory", "gpu"):
+            raise ValueError(f"unknown resource {key!r}; known: cpu, mem (or memory), gpu")
+        values[name] = _bytes_of(str(value)) if name == "memory" else int(value)
+    return Resources(**values)
+
+
+def _bytes_of(text: str) -> int:
+    text = text.strip().lower().removesuffix("b").removesuffix("i")
+    factor = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}.get(text[-1:], 1)
+    return int(float(text.rstrip("kmgt")) * factor)

@@ -1,0 +1,48 @@
+"""Fixtures for the tests of programs that use flamepy; pytest loads it on its own.
+
+Nothing is imported until a test asks for a fixture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from flamepy import Runner
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.getgroup("flame").addoption(
+        "--flame-engine", default="inline", metavar="ENDPOINT", help="engine for the flame fixtures: inline (default), local, or an endpoint"
+    )
+
+
+@pytest.fixture(scope="session")
+def flame_engine(request: pytest.FixtureRequest) -> str:
+    """The engine that `flame_runner` uses; override it, or say ``--flame-engine=local``."""
+    return str(request.config.getoption("--flame-engine"))
+
+
+@pytest.fixture
+def make_flame_runner(flame_engine: str) -> Iterator[Callable[..., Runner]]:
+    """Makes Runners that are closed, in reverse order, when the test ends. Keywords are those of `flamepy.Runner`."""
+    import contextlib
+
+    from flamepy import Runner
+
+    with contextlib.ExitStack() as stack:
+
+        def make(name: str = "test", **options: Any) -> Runner:
+            options = {"engine": flame_engine, "package": False, **options}
+            return stack.enter_context(Runner(name, **options))
+
+        yield make
+
+
+@pytest.fixture
+def flame_runner(make_flame_runner: Callable[..., Runner]) -> Runner:
+    """An open Runner without a package: the code under test travels by value, or is importable where the workers run."""
+    return make_flame_runner()
