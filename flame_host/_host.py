@@ -61,7 +61,7 @@ class Host:
     def _provisioner(self) -> Any:
         from flame_host._provision import Provisioner
 
-        return Provisioner.for_host(self.settings, self.catalog, self.observe)
+        return Provisioner(self.settings, self.catalog, self.observe)
 
     @cached_property
     def _observers(self) -> ObserverThread:

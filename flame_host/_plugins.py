@@ -83,7 +83,7 @@ def load_plugins(
         The modules that can be asked, with their records; and the records of all, the unusable ones too.
     """
     records: list[PluginRecord] = []
-    modules: Loaded = []
+    modules: list[tuple[PluginRecord, ModuleType]] = []
     seen: dict[str, PluginRecord] = {}
     for name, module in extra:
         record = PluginRecord(name, module.__name__, "(in this process)", "")

@@ -3,6 +3,7 @@
 Nothing here imports anything but pluggy and the standard library.
 """
 
+from flame_host.api.commands import last_lines, run_command
 from flame_host.api.errors import (
     ApplicationError,
     ApplicationExistsError,
@@ -168,5 +169,7 @@ __all__ = [
     "distribution_of",
     "hookimpl",
     "intersect_policies",
+    "last_lines",
     "negotiate",
+    "run_command",
 ]

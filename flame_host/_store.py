@@ -1,0 +1,241 @@
+"""Content-addressed directories that many processes share: made once, published by a marker, collected when nobody uses them.
+
+A directory is built in place, under an exclusive lock, and exists from the moment its marker does; whatever a killed process left
+without one is moved aside. A shared lock on the same file means "in use", and the kernel releases it however its holder ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flame_host import api
+from flame_host.api import FlameError, ProvisionError
+
+MARKER = ".complete"
+Build = Callable[[Path], "Mapping[str, Any] | None"]
+
+
+class Entry:
+    """A complete directory in use.
+
+    Attributes:
+        facts: what its builder said about it.
+    """
+
+    def __init__(self, path: Path, facts: Mapping[str, Any], lock: int) -> None:
+        self.path = path
+        self.facts = facts
+        self._lock = lock
+
+    def release(self) -> None:
+        """Not used any more; idempotent."""
+        lock, self._lock = self._lock, -1
+        if lock >= 0:
+            os.close(lock)
+
+    def __del__(self) -> None:
+        self.release()
+
+
+@dataclass(frozen=True)
+class EntryInfo:
+    """A directory as the operator sees it. ``complete`` is false for what a killed process left behind."""
+
+    kind: str
+    key: str
+    path: Path
+    size: int
+    last_use: float
+    in_use: bool
+    complete: bool
+    facts: Mapping[str, Any]
+
+
+class ContentStore:
+    """Directories ``<root>/<kind>/<key>``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def find(self, kind: str, key: str) -> Entry | None:
+        """The directory if it is complete. Cheap: one lock, one small file."""
+        lock = self._open_lock(kind, key)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:  # being built or being removed
+            os.close(lock)
+            return None
+        return self._entry(kind, key, lock)
+
+    def ensure(self, kind: str, key: str, build: Build) -> Entry:
+        """The directory, built by this process if it is not there.
+
+        Of processes that ask at once one builds and the others wait; should it fail, they fail with the same error.
+
+        Args:
+            build: fills the empty directory it is given and returns facts, kept in the marker.
+        """
+        begun = time.time()
+        while True:
+            entry = self.find(kind, key)
+            if entry is not None:
+                return entry
+            lock = self._open_lock(kind, key)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not (self.root / kind / key / MARKER).exists():
+                    self._raise_remembered(kind, key, begun)
+                    self._build(kind, key, build)
+                fcntl.flock(lock, fcntl.LOCK_SH)  # not atomic: a collector may slip in between, so look again
+            except BaseException:
+                os.close(lock)
+                raise
+            entry = self._entry(kind, key, lock)
+            if entry is not None:
+                return entry
+
+    def entries(self) -> Iterator[EntryInfo]:
+        """All directories, complete or not."""
+        for kind in ("envs", "builds", "trees"):
+            for path in sorted((self.root / kind).glob("*")):
+                yield self._info(kind, path)
+
+    def prune(self, unused_since: float, *, dry_run: bool = False) -> list[EntryInfo]:
+        """Remove what is incomplete, and what was last used before that time and is not in use now."""
+        removed = []
+        for info in list(self.entries()):
+            if info.in_use or (info.complete and info.last_use >= unused_since):
+                continue
+            if dry_run or self._remove(info):
+                removed.append(info)
+        if not dry_run:
+            self.empty_trash()
+        return removed
+
+    def discard(self, path: Path) -> None:
+        """Out of the way by one rename. Deleting is left for later: files made just after a deletion are slow to make."""
+        trash = self.root / "trash"
+        trash.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(trash / uuid.uuid4().hex)
+
+    def empty_trash(self) -> None:
+        shutil.rmtree(self.root / "trash", ignore_errors=True)
+
+    # ------------------------------------------------------------------------------------------------ parts
+
+    def _build(self, kind: str, key: str, build: Build) -> None:
+        directory = self.root / kind / key
+        self.discard(directory)
+        directory.mkdir(parents=True)
+        try:
+            facts = build(directory) or {}
+        except BaseException as error:
+            self.discard(directory)
+            if isinstance(error, FlameError):
+                self._remember(kind, key, error)
+            raise
+        marker = directory / f"{MARKER}.new"
+        with marker.open("w") as stream:
+            json.dump({"facts": dict(facts), "made": time.time()}, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        marker.rename(directory / MARKER)
+
+    def _entry(self, kind: str, key: str, lock: int) -> Entry | None:
+        directory = self.root / kind / key
+        try:
+            facts = json.loads((directory / MARKER).read_text())["facts"]
+        except (FileNotFoundError, ValueError, KeyError):
+            os.close(lock)
+            return None
+        os.utime(lock)
+        return Entry(directory, facts, lock)
+
+    def _open_lock(self, kind: str, key: str) -> int:
+        path = self.root / "locks" / f"{kind}-{key}"
+        try:
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            return self._open_lock(kind, key)
+
+    def _info(self, kind: str, path: Path) -> EntryInfo:
+        lock = self._open_lock(kind, path.name)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            in_use = False
+        except BlockingIOError:
+            in_use = True
+        finally:
+            last_use = os.fstat(lock).st_mtime
+            os.close(lock)
+        facts, complete = {}, False
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            facts, complete = json.loads((path / MARKER).read_text())["facts"], True
+        return EntryInfo(kind, path.name, path, _size(path), last_use, in_use, complete, facts)
+
+    def _remove(self, info: EntryInfo) -> bool:
+        lock = self._open_lock(info.kind, info.key)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with contextlib.suppress(FileNotFoundError):
+                (info.path / MARKER).unlink()
+            self.discard(info.path)
+            return True
+        except BlockingIOError:  # taken into use since we looked
+            return False
+        finally:
+            os.close(lock)
+
+    # ------------------------------------------------------------------------------------------------ failures
+
+    def _failure(self, kind: str, key: str) -> Path:
+        return self.root / "failures" / f"{kind}-{key}.json"
+
+    def _remember(self, kind: str, key: str, error: FlameError) -> None:
+        path = self._failure(kind, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        state = {name: value for name, value in vars(error).items() if isinstance(value, (str, int, float))}
+        new = path.with_suffix(f".{os.getpid()}")
+        new.write_text(json.dumps({"type": type(error).__name__, "state": state, "time": time.time()}))
+        new.rename(path)
+
+    def _raise_remembered(self, kind: str, key: str, begun: float) -> None:
+        """For those who waited while another failed: the same error. Who asks afterwards gets a new try."""
+        try:
+            record = json.loads(self._failure(kind, key).read_text())
+        except (OSError, ValueError):
+            return
+        if record["time"] < begun or time.time() - record["time"] > 30:
+            return
+        error_type = getattr(api, record["type"], ProvisionError)
+        error = error_type.__new__(error_type)
+        error.args = (record["state"].get("message", ""),)
+        error.__dict__.update({"message": "", "hint": "", "stage": "", "provider": "", "application": ""})
+        error.__dict__.update(record["state"])
+        raise error
+
+
+def _size(directory: Path) -> int:
+    """Bytes on disk, each hard-linked file counted in full."""
+    total = 0
+    stack = [str(directory)]
+    while stack:
+        with contextlib.suppress(OSError), os.scandir(stack.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    stack.append(entry.path)
+                else:
+                    total += entry.stat(follow_symlinks=False).st_size
+    return total

@@ -1,0 +1,121 @@
+"""Environments by the standard library's venv and pip, run as the commands they are."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from flame_host.api import InstallError, InstallRequest, InterpreterNotFoundError, last_lines, run_command
+
+
+class PipInstaller:
+    """``python -m venv`` and ``pip install``. The user's own pip configuration and environment hold."""
+
+    name = "pip"
+
+    def identity(self) -> str:
+        return f"pip {_version()}"
+
+    def find_python(self, version: str) -> Path:
+        from packaging.specifiers import SpecifierSet
+
+        specifier = SpecifierSet(version if version[0] in "<>=!~" else f"=={version}.*" if version.count(".") < 2 else f"=={version}")
+        found = dict(_interpreters())
+        for path, its_version in found.items():
+            if specifier.contains(its_version):
+                return path
+        raise InterpreterNotFoundError(
+            f"no Python {version} is to be found; found {', '.join(sorted(set(found.values()))) or 'none'}",
+            hint="install it so that pythonX.Y is on PATH",
+        )
+
+    def install(self, request: InstallRequest) -> Path:
+        python = request.target / "bin" / "python"
+        # Without a pip of its own, which takes seconds to lay down: ours installs into it from outside.
+        self._run(request, [str(request.python), "-m", "venv", "--without-pip", str(request.target)])
+        wanted = _requirements(request)
+        if wanted:
+            options = ["--no-input", "--disable-pip-version-check", "--no-compile", "--progress-bar", "off", *_sources(request)]
+            self._run(request, [*_pip(), "--python", str(python), "install", *options, *wanted])
+        return python
+
+    def _run(self, request: InstallRequest, argv: list[str]) -> None:
+        code, output = run_command(argv, log=request.log, deadline=request.deadline)
+        if code == 0:
+            return
+        if code is None:
+            raise InstallError(f"pip took longer than {request.deadline:g} s and was stopped", log=request.log)
+        raise InstallError(
+            f"pip could not install what {request.requirements.origin or 'the application'} asks for",
+            log=request.log,
+            tail=last_lines(output),
+            hint=_hint(output, request),
+        )
+
+
+def _requirements(request: InstallRequest) -> list[str]:
+    needs = request.requirements
+    wanted = [argument for path in needs.files for argument in ("-r", str(path))]
+    if needs.build is not None:
+        wanted.append(str(needs.build))
+    return [*wanted, *needs.dependencies]
+
+
+def _sources(request: InstallRequest) -> list[str]:
+    found = [argument for directory in request.wheelhouse for argument in ("--find-links", directory)]
+    return [*found, "--no-index"] if request.offline else found
+
+
+def _hint(output: str, request: InstallRequest) -> str:
+    if request.offline:
+        return f"offline, so everything has to be in the wheelhouse: {', '.join(request.wheelhouse) or 'none is set'}"
+    if "No matching distribution" in output:
+        return "a requirement's name or version does not exist; see the lines above for which"
+    if "Failed building" in output or "metadata-generation-failed" in output:
+        return "the package has to be built and that failed; see the log"
+    return ""
+
+
+def _interpreters() -> Iterator[tuple[Path, str]]:
+    """Interpreters of this machine with their versions, ours first."""
+    yield Path(sys.executable), ".".join(map(str, sys.version_info[:3]))
+    candidates = [Path(directory, name) for directory in os.get_exec_path() for name in _names()]
+    candidates += sorted(Path("~/.pyenv/versions").expanduser().glob("3.*/bin/python"))
+    for path in candidates:
+        if path.is_file():
+            code, output = run_command([str(path), "-I", "-c", "import platform; print(platform.python_version())"], deadline=10)
+            if code == 0:
+                yield path, output.strip()
+
+
+def _names() -> list[str]:
+    return ["python3", *(f"python3.{minor}" for minor in range(30, 7, -1))]
+
+
+@functools.cache
+def _pip() -> tuple[str, ...]:
+    """Ours, run on our own interpreter; an environment made by uv has none, then the one on PATH."""
+    from importlib.util import find_spec
+
+    if find_spec("pip") is not None:
+        return (sys.executable, "-m", "pip")
+    found = shutil.which("pip") or shutil.which("pip3")
+    if found is None:
+        raise InstallError("pip is not to be found", hint="python -m ensurepip, or use installer = uv")
+    return (found,)
+
+
+@functools.cache
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("pip")
+    except PackageNotFoundError:
+        path = _pip()[0]
+        status = os.stat(path)
+        return f"{path} {status.st_size} {status.st_mtime_ns}"
