@@ -132,7 +132,7 @@ class _TreeWriter:
         if not (name.isascii() and name.isprintable() and len(name) <= self.quick_bytes and "\\" not in name):
             self._check_name(name)
         parent, _, base = name.rpartition("/")
-        if base in ("", ".", ".."):
+        if base in ("", ".", "..") or (not parent and name[0] == "/"):
             raise _bad_component(base, name)
         if parent != self.current:
             self._enter(parent, name)

@@ -22,6 +22,7 @@ ENCRYPTED = 0x0001 | 0x0040 | 0x2000
 STREAMED, UNICODE = 0x0008, 0x0800
 KNOWN_FLAGS = 0x0006 | STREAMED | UNICODE
 STORED, DEFLATED = 0, 8
+UNIX = (3, 19)  # 19 is macOS
 SIGNATURES = (b"PK\x01\x02", b"PK\x03\x04", b"PK\x05\x06", b"PK\x06\x06", b"PK\x06\x07")
 
 
@@ -212,6 +213,8 @@ def _decode(entry: Entry, extra: dict[int, bytes]) -> str:
             return name
         if told:
             return told.decode()
+        if entry.system in UNIX:
+            return raw.decode()  # Info-ZIP on Unix writes the bytes as they are and says nothing
     except UnicodeDecodeError:
         pass
     raise UnsafeArchiveError("not-unicode", raw.decode("utf-8", "replace"), "a name is not Unicode, or does not say that it is")

@@ -7,7 +7,7 @@ from struct import Struct
 from zlib import crc32, decompressobj
 from zlib import error as DeflateError
 
-from flame_archive_zip.directory import DEFLATED, FULL_32, STREAMED, Entry, extra_fields, read_directory, zip64_values
+from flame_archive_zip.directory import DEFLATED, FULL_32, STREAMED, UNIX, Entry, extra_fields, read_directory, zip64_values
 from flame_host.api import ArchiveError, Member, MemberKind, UnsafeArchiveError
 
 TYPE_CHECKING = False
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 LOCAL = Struct("<4s5H3L2H")
 CHUNK = 1 << 20
 LINK_BYTES = 4096
-UNIX = (3, 19)  # 19 is macOS
 
 
 def read_members(source: BinaryIO, limits: Limits) -> Iterator[Member]:
