@@ -10,7 +10,6 @@ import types
 import unittest
 
 import pytest
-
 from flamepy import ObjectFuture
 
 

@@ -101,7 +101,7 @@ _HOME = {
 }
 _MODULES = ("agent", "cache", "core", "rl", "runner", "runpy", "service")
 _WHERE = {name: module for module, names in _HOME.items() for name in names.split()}
-__all__ = sorted(_WHERE.keys() - {"remote"})  # noqa: PLE0605
+__all__ = sorted(_WHERE.keys() - {"remote"})
 
 
 def __getattr__(name: str) -> object:

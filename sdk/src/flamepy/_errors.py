@@ -12,8 +12,8 @@ import json
 import linecache
 import os
 import sys
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Sequence
+from types import CodeType, TracebackType
 from typing import Any
 
 from flame_host.api import FlameError, NotSerializableError, RemoteError, TaskExitError
@@ -39,7 +39,7 @@ def rebuild(report: bytes, loads: Callable[[bytes], Any]) -> BaseException:
     if error is None and body:
         error = _loaded(body, loads)
     if error is None:
-        error = _remote(head)
+        error = _told(head)
     _finish(error, head)
     return error
 
@@ -57,11 +57,31 @@ def _unusual(head: dict[str, Any]) -> BaseException | None:
 
 
 def _loaded(body: bytes, loads: Callable[[bytes], Any]) -> BaseException | None:
+    """The exception as it was sent: itself, or ``(class, args, attributes)`` where its constructor wants other arguments than it keeps."""
     try:
         error = loads(body)
+        if isinstance(error, tuple) and len(error) == 3:
+            kind, args, attributes = error
+            error = kind.__new__(kind, *args)
+            error.args = args
+            error.__dict__.update(attributes)
     except Exception:  # its class or something in it is unknown here: then it is told about
         return None
     return error if isinstance(error, BaseException) else None
+
+
+def _told(head: dict[str, Any]) -> BaseException:
+    """The exception as far as the report tells: of its own class if this program has loaded that, else a `RemoteError`."""
+    kind = _known_type(head["type"])
+    if kind is not None:
+        try:
+            error = kind.__new__(kind)
+            error.args = (head["message"],) if head["message"] else ()
+            if str(error) == head["message"]:
+                return error
+        except Exception:  # a class that cannot be made like this
+            pass
+    return _remote(head)
 
 
 def _remote(head: dict[str, Any]) -> RemoteError:
@@ -74,14 +94,16 @@ def _remote(head: dict[str, Any]) -> RemoteError:
 
 
 def _finish(error: BaseException, head: dict[str, Any]) -> None:
+    if head.get("kind") == "unpicklable-result":  # what happened inside the serializer helps nobody: the error names the part
+        return
     error.__traceback__ = traceback_of(head.get("frames") or ())
     notes = list(head.get("notes") or ())
     if head.get("kind") == "load":
         notes.append("raised in the worker while it loaded the service" + _import_advice(error))
-    if notes and not isinstance(error, FlameError):
+    if notes and isinstance(error, FlameError):
+        error.hint = error.hint or "; ".join(notes)
+    elif notes:
         error.__notes__ = notes  # type: ignore[attr-defined]
-    elif notes and not error.hint:
-        error.hint = "; ".join(notes)
     cause = _cause(head.get("cause"))
     if head.get("explicit", True):
         error.__cause__ = cause
@@ -99,17 +121,7 @@ def _cause(head: dict[str, Any] | None) -> BaseException | None:
     """A cause is told about, not pickled: it gets its own type back when that is a class this program has loaded already."""
     if head is None:
         return None
-    kind = _known_type(head["type"])
-    error: BaseException
-    if kind is None:
-        error = _remote(head)
-    else:
-        try:
-            error = kind.__new__(kind)
-            error.args = (head["message"],) if head["message"] else ()
-            str(error)
-        except Exception:
-            error = _remote(head)
+    error = _told(head)
     _finish(error, head)
     return error
 
@@ -120,20 +132,30 @@ def _known_type(name: str) -> type[BaseException] | None:
     return found if isinstance(found, type) and issubclass(found, BaseException) else None
 
 
-def traceback_of(frames: list[list[Any]] | tuple[()]) -> TracebackType | None:
+def traceback_of(frames: Sequence[Sequence[Any]]) -> TracebackType | None:
     """A traceback that prints as the remote one did; source lines that are not on this machine are remembered from the report."""
-    if not frames:
-        return None
-    from tblib import Traceback
-
-    chain: dict[str, Any] | None = None
+    trace: TracebackType | None = None
     for file, line, function, source in reversed(frames):
         _remember(file, line or 1, source)
-        code = {"co_filename": file, "co_name": function}
-        frame = {"f_globals": {"__name__": "?"}, "f_locals": {}, "f_code": code, "f_lineno": line or 1}
-        chain = {"tb_frame": frame, "tb_lineno": line or 1, "tb_next": chain}
-    made: TracebackType | None = Traceback.from_dict(chain).as_traceback()
-    return made
+        code = _code(file, line or 1, function)
+        try:
+            exec(code, {"__name__": function})  # a constant, so that there is a frame to point at
+        except NameError as stop:
+            made = stop.__traceback__.tb_next if stop.__traceback__ is not None else None
+            if made is not None:
+                trace = TracebackType(trace, made.tb_frame, made.tb_lasti, line or 1)
+    return trace
+
+
+def _code(file: str, line: int, function: str) -> CodeType:
+    """Code that stops at once, and claims to be the function at that line."""
+    code = compile("_", file, "exec")
+    if sys.version_info < (3, 11):
+        return code.replace(co_name=function, co_firstlineno=line)
+    # A location table without columns: there is nothing to underline. Each entry covers at most eight code units.
+    units = len(code.co_code) // 2
+    table = b"".join(bytes((0x80 | 13 << 3 | min(8, units - start) - 1, 0)) for start in range(0, units, 8))
+    return code.replace(co_name=function, co_qualname=function, co_firstlineno=line, co_linetable=table)
 
 
 def _remember(file: str, line: int, source: str) -> None:

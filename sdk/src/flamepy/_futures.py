@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_EMPTY, _ENCODED, _VALUE, _REPORT, _ERROR, _SAME = range(6)
-"""What the outcome is held as: nothing yet, bytes to decode, a value, a worker's report, an exception, another future's outcome."""
+_EMPTY, _ENCODED, _VALUE, _REPORT, _ERROR, _SAME, _UNREADABLE = range(7)
+"""What the outcome is held as: nothing yet, bytes to decode, a value, a worker's report, an exception, another future's failure,
+bytes that cannot be decoded here but may well be where they are going."""
 
 _OPEN = frozenset({PENDING, RUNNING})
 _ENDED = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED})
@@ -124,14 +125,14 @@ class ObjectFuture(Future[T]):
         return waiters
 
     @property
-    def _done_callbacks(self) -> list[Callable[[Any], object]]:  # type: ignore[override]
+    def _done_callbacks(self) -> list[Callable[[Any], object]]:
         with _lock:
             if self._callbacks is None:
                 self._callbacks = []
             return self._callbacks
 
     @property
-    def _result(self) -> Any:  # type: ignore[override]
+    def _result(self) -> Any:
         return None if self._state != FINISHED or self._decode() is not None else self._value
 
     @_result.setter
@@ -140,7 +141,7 @@ class ObjectFuture(Future[T]):
             self._value, self._kind = value, _VALUE
 
     @property
-    def _exception(self) -> BaseException | None:  # type: ignore[override]
+    def _exception(self) -> BaseException | None:
         return self._decode() if self._state == FINISHED else None
 
     @_exception.setter
@@ -156,8 +157,16 @@ class ObjectFuture(Future[T]):
         Args:
             timeout: seconds to wait at most; ``TimeoutError`` after that, and the task goes on.
         """
-        if self._kind == _VALUE:
+        kind = self._kind
+        if kind == _VALUE:
             return cast(T, self._value)
+        if kind == _ENCODED and not self._buffers and self._extra is None:  # nearly always; the rest is below
+            try:
+                self._value = self._source.loads(self._data)  # type: ignore[union-attr]
+                self._kind = _VALUE
+                return cast(T, self._value)
+            except Exception:  # raised again, and kept, where all errors are
+                pass
         error = self._wait_and_decode(timeout)
         if error is None:
             return cast(T, self._value)
@@ -225,13 +234,11 @@ class ObjectFuture(Future[T]):
 
     def failed(self) -> bool:
         """Whether it is done without a value; decodes nothing."""
-        return self.cancelled() or self._kind in (_REPORT, _SAME) or (self._kind == _ERROR and self._data is None)
+        return self.cancelled() or self._kind in (_REPORT, _SAME) or (self._kind == _ERROR and self._value is not None)
 
     def payload(self) -> Payload:
         """The encoded value of a future that is done and did not fail."""
-        if self._kind == _SAME:
-            return cast(Payload, self._data.payload())
-        if self._kind == _ENCODED or self._data is not None:
+        if self._data is not None:
             return Payload(self._bound().format, self._data, tuple(self._buffers))
         return self._bound().encode(self._value)
 
@@ -268,7 +275,7 @@ class ObjectFuture(Future[T]):
             self.begin()  # nobody else would: `concurrent.futures.wait` counts only what was announced
         return True
 
-    def add_done_callback(self, fn: Callable[[ObjectFuture[T]], object]) -> None:  # type: ignore[override]
+    def add_done_callback(self, fn: Callable[[ObjectFuture[T]], object]) -> None:
         """Call ``fn(self)`` when done, from the engine's thread, or now if it is done already."""
         with _lock:
             if self._state in _OPEN:
@@ -446,7 +453,7 @@ class ObjectFuture(Future[T]):
         return self._wait_for(timeout) or self._decode()
 
     def _wait_and_decode_if_failed(self, timeout: float | None) -> BaseException | None:
-        return self._wait_for(timeout) or (None if self._kind in (_ENCODED, _VALUE) else self._decode())
+        return self._wait_for(timeout) or (None if not self.failed() else self._decode())
 
     def _wait_for(self, timeout: float | None) -> BaseException | None:
         if self._state != FINISHED and not (self._extra and "items" in self._extra) and not self.wait(timeout):
@@ -472,15 +479,15 @@ class ObjectFuture(Future[T]):
                 self._value = self._bound().decode(self._data, [buffer_view(buffer) for buffer in self._buffers])
                 self._kind = _VALUE
             except Exception as error:
-                self._value, self._trace, self._kind = error, error.__traceback__, _ERROR
+                self._value, self._trace, self._kind = error, error.__traceback__, _UNREADABLE
         elif kind == _REPORT:
             from flamepy._errors import rebuild
 
-            error = rebuild(self._data, self._bound().decode)
-            self._value, self._trace, self._kind = error, error.__traceback__, _ERROR
+            raised = rebuild(self._data, self._bound().decode)
+            self._value, self._trace, self._kind = raised, raised.__traceback__, _ERROR
         elif kind == _SAME:
             return cast("BaseException | None", self._data._take_error_into(self))
-        return self._value if self._kind == _ERROR else None
+        return self._value if self._kind in (_ERROR, _UNREADABLE) else None
 
     def _take_error_into(self, other: ObjectFuture[Any]) -> BaseException | None:
         error = self._decode_outcome()
@@ -560,4 +567,3 @@ class ObjectFuture(Future[T]):
 
     def _failure_name(self) -> str:
         return type(self._decode_outcome()).__name__
-

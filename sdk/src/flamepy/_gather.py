@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from flamepy._refs import ObjectRef
 from flamepy._futures import ObjectFuture
+from flamepy._refs import ObjectRef
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ def ref_all(futures: Iterable[ObjectFuture[Any]], timeout: float | None) -> list
 
 def wait_all(futures: Iterable[ObjectFuture[Any]], timeout: float | None) -> bool:
     left = _deadline(timeout)
-    return all([future.wait(left()) for future in _checked(futures)])
+    return all(future.wait(left()) for future in _checked(futures))
 
 
 def select(futures: Iterable[ObjectFuture[T]], timeout: float | None) -> Iterator[ObjectFuture[T]]:

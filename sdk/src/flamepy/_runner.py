@@ -8,7 +8,7 @@ import re
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from flame_host.api import Application, ApplicationExistsError, ClosedError, ConfigError, PackageRef, Plan, negotiate
 from flamepy._client import Client, acquire, open_source, release
@@ -164,9 +164,7 @@ class Runner:
         from flamepy._package import pack
 
         archiver = client.host.catalog.archiver(plan.archiver)
-        made = pack(
-            self._project, archiver, client.host.root / "packs", excludes=settings.excludes, includes=settings.includes
-        )
+        made = pack(self._project, archiver, client.host.root / "packs", excludes=settings.excludes, includes=settings.includes)
         store = client.host.catalog.store(plan.store)
         location = settings.storage or (client.host.root / "packages").as_uri()
         file = f"{self.name}-{made.digest[:16]}{archiver.suffixes[0]}"
@@ -372,8 +370,7 @@ class Runner:
         if self._state == "closed":
             raise ClosedError(f"Runner {self.name!r} is closed", hint="use it inside its with block")
         self.open()
-        assert self._client is not None and self._application is not None and self._settings is not None
-        return self._client, self._application, self._settings
+        return cast("tuple[Client, Application, Settings]", (self._client, self._application, self._settings))
 
     def __repr__(self) -> str:
         where = f" on {self._client.connection.endpoint}" if self._client is not None and self._state == "open" else ""

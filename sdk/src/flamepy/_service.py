@@ -43,7 +43,7 @@ class RemoteMethod(Generic[P, R]):
         """See `RunnerService.map`."""
         from flamepy._map import map_calls
 
-        return map_calls(self, zip(*iterables), _length(iterables), **how)
+        return map_calls(self, zip(*iterables, strict=False), _length(iterables), **how)
 
     def starmap(self, arguments: Iterable[tuple[Any, ...]], **how: Any) -> Iterator[R]:
         """See `RunnerService.starmap`."""
@@ -105,8 +105,12 @@ class RunnerService(Generic[P, R]):
         self._closed = False
         self._on_close: Callable[[], None] | None = None
         self._site = CallSite(self._source, ordered=self._ordered, future=self._future_class)
-        self._caller = RemoteMethod(self, "", execution_object) if _is_called_itself(execution_object) else None
-        found = {name: RemoteMethod(self, name, original) for name, original in public_methods(execution_object)}
+        self._caller: RemoteMethod[..., Any] | None = (
+            RemoteMethod(self, "", execution_object) if _is_called_itself(execution_object) else None
+        )
+        found: dict[str, RemoteMethod[..., Any]] = {
+            name: RemoteMethod(self, name, original) for name, original in public_methods(execution_object)
+        }
         self.methods = _Methods(found, self.name)
         self.__doc__ = inspect.getdoc(execution_object)
         taken = sorted(name for name in found if hasattr(type(self), name) or name in self.__dict__)

@@ -16,14 +16,22 @@ if TYPE_CHECKING:
 class Source:
     """One open session with its serializer; shared by all futures of a service."""
 
-    __slots__ = ("application", "connection", "format", "label", "logs", "serializer", "session")
+    __slots__ = ("application", "connection", "format", "label", "loads", "logs", "serializer", "session")
 
     def __init__(
-        self, connection: Connection, session: Session, serializer: Serializer, *, application: str, label: str, logs: TaskLogs | None = None
+        self,
+        connection: Connection,
+        session: Session,
+        serializer: Serializer,
+        *,
+        application: str,
+        label: str,
+        logs: TaskLogs | None = None,
     ) -> None:
         self.connection = connection
         self.session = session
         self.serializer = serializer
+        self.loads = serializer.loads
         self.format = f"{serializer.name}/{serializer.version}"
         self.application = application
         self.label = label

@@ -67,7 +67,7 @@ def items_of(future: ObjectFuture[Any]) -> Iterator[Any]:
     """The items of a future whose task is a generator; of any other, the items of its value."""
     value = future.get()
     try:
-        return iter(value)  # type: ignore[call-overload, no-any-return]
+        return iter(value)
     except TypeError:
         raise TypeError(f"the task gave a {type(value).__name__}, which cannot be iterated; use .get()") from None
 

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("flame").addoption(
-        "--flame-engine", default="inline", metavar="ENDPOINT", help="engine for the flame fixtures: inline (default), local, or an endpoint"
+        "--flame-engine",
+        default="inline",
+        metavar="ENDPOINT",
+        help="engine for the flame fixtures: inline (default), local, or an endpoint",
     )
 
 

@@ -80,12 +80,36 @@ def run(service: FlameService) -> None:
     """Serve, on the socket named by ``FLAME_INSTANCE_ENDPOINT``, until the executor manager ends it."""
     from flame_host.wire.instance import serve
 
-    serve(service)
+    serve(_OnTheWire(service))
+
+
+class _OnTheWire:
+    """A service whose inputs and outputs are bytes, as the protocol has them."""
+
+    def __init__(self, service: FlameService) -> None:
+        self._service = service
+
+    def on_session_enter(self, context: Any) -> object:
+        told = context.application
+        application = ApplicationContext(told.name, told.image, told.command, told.url, told.working_directory)
+        self._service.on_session_enter(SessionContext(context.session_id, application, context.data))
+        return None
+
+    def on_task_invoke(self, context: Any) -> object:
+        output = self._service.on_task_invoke(TaskContext(context.task_id, context.session_id, context.input))
+        value = output.data if isinstance(output, TaskOutput) else output
+        return value if value is None or isinstance(value, (bytes, bytearray, memoryview)) else _serializer().dumps(value)
+
+    def on_session_leave(self) -> object:
+        self._service.on_session_leave()
+        return None
+
+
+def _serializer() -> Any:
+    from flame_host import Host
+
+    return Host().catalog.serializer("cloudpickle")
 
 
 def _decoded(data: Any) -> Any:
-    if not isinstance(data, (bytes, bytearray, memoryview)):
-        return data
-    from flame_host import Host
-
-    return Host().catalog.serializer("cloudpickle").loads(bytes(data))
+    return _serializer().loads(bytes(data)) if isinstance(data, (bytes, bytearray, memoryview)) else data
