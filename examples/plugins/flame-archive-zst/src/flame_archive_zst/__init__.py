@@ -1,0 +1,1 @@
+"""Packages as tar archives compressed with Zstandard."""
