@@ -65,13 +65,14 @@ class Ending:
 
     Attributes:
         seconds: from SIGTERM until it was gone. killed: it did not go in time and was killed.
-        leaves: how often it was asked to leave. stdout, stderr: all it printed.
+        leaves: how often it was asked to leave. socket_left: the socket file was still there. stdout, stderr: all it printed.
     """
 
     return_code: int
     seconds: float
     killed: bool
     leaves: int
+    socket_left: bool
     stdout: str
     stderr: str
 
@@ -205,8 +206,9 @@ class Binding:
             self._client = None
         code, seconds, killed = self._terminate(patience)
         logs = [self._log(kind).read_text(errors="replace") if self._log(kind).exists() else "" for kind in ("out", "err")]
+        socket_left = self.socket.exists()
         self._clean_up()
-        self._ending = Ending(code, seconds, killed, leaves, *logs)
+        self._ending = Ending(code, seconds, killed, leaves, socket_left, *logs)
         return self._ending
 
     def output(self) -> str:
@@ -257,6 +259,7 @@ class Binding:
 
     def _clean_up(self) -> None:
         """The temporary directory always goes; a working directory only if the manager made it."""
+        self.socket.unlink(missing_ok=True)
         shutil.rmtree(self._work, ignore_errors=True)
         if self._own_directory:
             shutil.rmtree(self._directory, ignore_errors=True)

@@ -11,7 +11,6 @@ from flame_host.api import (
     ApplicationState,
     Archiver,
     ConfigError,
-    PackageError,
     PackageRef,
     Plan,
     Resources,
@@ -39,7 +38,7 @@ def application_of(context: ApplicationContext, order: SessionOrder | None, arch
         order: None for a client of another kind. archivers: on offer, to tell the format by the URL's suffix.
 
     Raises:
-        ConfigError, PackageError: the name, the installer or the URL is of no use.
+        ConfigError: the name or the installer is of no use.
     """
     if not _NAME.fullmatch(context.name) or ".." in context.name:
         raise ConfigError(f"{context.name!r} is no name for an application", hint="use letters, digits, '.', '_' and '-'")
@@ -61,16 +60,14 @@ def application_of(context: ApplicationContext, order: SessionOrder | None, arch
 
 
 def package_of(url: str, archivers: Mapping[str, Archiver]) -> PackageRef:
-    """What a bare URL tells of a package: its format by the suffix. Size and digest come to be known when it is fetched."""
+    """What a bare URL tells of a package: its format by the longest suffix that fits, empty when none does.
+
+    Size and digest come to be known when it is fetched.
+    """
     name = url.partition("?")[0].partition("#")[0].lower()
     suffixes = {suffix: key for key, archiver in archivers.items() for suffix in archiver.suffixes}
     fitting = [suffix for suffix in suffixes if name.endswith(suffix)]
-    if not fitting:
-        raise PackageError(
-            f"no archiver reads {url}; suffixes read here: {', '.join(sorted(suffixes)) or 'none'}",
-            hint="publish it as .tar.gz, or install the plugin for its format beside flame-host",
-        )
-    return PackageRef(url, digest="", size=0, format=suffixes[max(fitting, key=len)])
+    return PackageRef(url, digest="", size=0, format=suffixes[max(fitting, key=len)] if fitting else "")
 
 
 def _with_installer(plan: Plan, wanted: str) -> Plan:
@@ -107,17 +104,11 @@ def application_to_spec(application: Application) -> types_pb2.ApplicationSpec:
 
 
 def application_from_proto(message: types_pb2.Application, archivers: Mapping[str, Archiver]) -> Application:
-    """An application a cluster knows. A package no archiver here reads is left out: it is not ours to run."""
+    """An application a cluster knows."""
     spec = message.spec
-    package = None
-    if spec.url:
-        try:
-            package = package_of(spec.url, archivers)
-        except PackageError:
-            package = None
     return Application(
         name=message.metadata.name,
-        package=package,
+        package=package_of(spec.url, archivers) if spec.url else None,
         working_directory=spec.working_directory,
         environments={pair.name: pair.value for pair in spec.environments},
         description=spec.description,

@@ -21,6 +21,7 @@ from flame_host.api import (
     ConfigError,
     Connection,
     FlameError,
+    FormatNotAllowedError,
     LogRecord,
     Payload,
     Plan,
@@ -30,6 +31,7 @@ from flame_host.api import (
     SessionSpec,
     TaskError,
     buffer_view,
+    intersect_policies,
 )
 from flame_host.wire.contexts import SessionContext, TaskContext
 from flame_host.wire.convert import application_of
@@ -208,22 +210,27 @@ class HostedService:
 
 
 def check_plan(host: Host, plan: Plan) -> None:
-    """All that the plan names and this host has not, at once.
+    """All that the plan names and this host has not, or does not allow, at once.
 
     Raises:
-        FlameError: the only one. PluginError: several, in one.
+        FlameError: the only problem. PluginError: several, in one.
     """
-    lookups: tuple[Callable[[], object], ...] = (
-        lambda: host.catalog.installer(plan.installer),
-        *(lambda format=format: host.serializer(format) for format in plan.serializers),
-        lambda: host.cache(plan.cache),
+    problems: list[FlameError] = []
+    lookups: tuple[tuple[Callable[[str], object], str], ...] = (
+        (host.catalog.installer, plan.installer),
+        *((host.serializer, format) for format in plan.serializers),
+        (host.cache, plan.cache),
     )
-    problems = []
-    for lookup in lookups:
+    for look_up, name in lookups:
         try:
-            lookup()
+            look_up(name)
         except FlameError as error:
             problems.append(error)
+    policy = intersect_policies(host.settings.policy, plan.policy)
+    if not problems and policy.get("pickle") == "deny" and "executes-code" in host.serializer(plan.serializer).traits:
+        problems.append(
+            FormatNotAllowedError(f"format {plan.serializer} runs code when it is read, and policy says pickle = deny", hint="use msgpack")
+        )
     if len(problems) == 1:
         raise problems[0]
     if problems:

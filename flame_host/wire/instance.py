@@ -139,14 +139,19 @@ def serve(service: Service, path: Path | None = None, *, on_stop: Callable[[], N
         path: of the socket; by default what the environment says. on_stop: ends whatever the service started; a task under way
             may still be waiting for it.
     """
-    stopping = threading.Event()
     server = InstanceServer(service, path or endpoint())
-    previous = {number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+    # Written to by the interpreter at the moment of the signal: Python code in a handler runs only once the main thread is back from
+    # the call it is in, or about to be in; and an event's lock may be held by the very thread the handler interrupts.
+    waiting, stopping = os.pipe()
+    os.set_blocking(stopping, False)
+    earlier = signal.set_wakeup_fd(stopping)
+    previous = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         server.start()
-        stopping.wait()
+        while os.read(waiting, 1)[0] not in previous:  # other signals write their numbers too
+            pass
         # A task in an endless loop holds its thread, and the interpreter would wait for it.
-        watchdog = threading.Timer(_STOP_SECONDS + 1, os._exit, (128 + signal.SIGTERM,))
+        watchdog = threading.Timer(_STOP_SECONDS, os._exit, (128 + signal.SIGTERM,))
         watchdog.daemon = True
         watchdog.start()
     finally:
@@ -155,3 +160,6 @@ def serve(service: Service, path: Path | None = None, *, on_stop: Callable[[], N
         server.stop(grace=0)
         for number, handler in previous.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(earlier)
+        os.close(waiting)
+        os.close(stopping)
