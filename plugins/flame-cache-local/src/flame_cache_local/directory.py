@@ -93,7 +93,8 @@ class DirectoryStore:
         with _as_cache_error(f"cannot store {key}"):
             for _ in range(10):
                 try:
-                    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                    target.parent.parent.mkdir(exist_ok=True, mode=0o700)  # one by one: parents=True would give it no mode
+                    target.parent.mkdir(exist_ok=True, mode=0o700)
                     header = self._write_once(key, target, payload, must_exist, if_version)
                     return ObjectRef(self.endpoint, key, header.version, header.format, header.size, header.digest)
                 except OSError as error:

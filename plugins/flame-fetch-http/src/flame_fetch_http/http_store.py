@@ -97,6 +97,10 @@ class HttpStore:
         return None if found is None else found and hasher == digest
 
     def fetch(self, url: str, target: Path, *, size_limit: int, deadline: float) -> None:
+        try:
+            target.open("xb").close()
+        except OSError as error:
+            raise StoreError(f"cannot write {target}: {error.strerror}") from error
         with _transfer(deadline) as transfer:
             try:
                 answer = transfer.download(url, target, size_limit=size_limit)

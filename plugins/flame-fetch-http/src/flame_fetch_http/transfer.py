@@ -73,14 +73,12 @@ class Transfer:
         return self._repeat(method, url, attempts, headers, body, None)
 
     def download(self, url: str, target: Path, *, size_limit: int) -> Answer:
-        """Write the content to a new file; each attempt begins anew."""
+        """Write the content to a file, over what is there; each attempt begins anew."""
 
         def take(response: httpx.Response) -> None:
             with target.open("w+b") as writer:
                 self._write(response, writer, size_limit)
 
-        with target.open("xb"):
-            pass  # it must not exist yet; attempts after the first write over it
         return self._repeat("GET", url, _ATTEMPTS, None, None, take)
 
     def hash(self, url: str, *, size_limit: int) -> tuple[bool | None, str]:

@@ -70,7 +70,11 @@ class S3PackageStore:
 
     def fetch(self, url: str, target: Path, *, size_limit: int, deadline: float) -> None:
         until = time.monotonic() + deadline
-        with target.open("xb") as writer:
+        try:
+            writer = target.open("xb")
+        except OSError as error:
+            raise StoreError(f"cannot write {target}: {error.strerror}") from error
+        with writer:
             try:
                 with _opened(url, deadline, f"cannot fetch {url}") as (store, key):
                     self._download(store, key, url, writer, size_limit, until)

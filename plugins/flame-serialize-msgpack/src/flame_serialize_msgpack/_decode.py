@@ -55,7 +55,7 @@ class Decoder:
         if decode is None:
             return self._special(code, data)
         self._depth += 1
-        if self._depth > ext.DEPTH + 10:
+        if self._depth > ext.EXTENSION_DEPTH + 5:  # dates and paths may stand in the innermost
             raise CannotUnpack("the value is nested too deep")
         found = decode(self._unpack(data)) if code not in _RAW else decode(data)
         self._depth -= 1

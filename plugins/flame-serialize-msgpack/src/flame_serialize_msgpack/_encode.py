@@ -47,13 +47,14 @@ def _big_int(value: Any) -> Any:
 class Encoder:
     """Turns one value into lists, dicts, atoms and extension values."""
 
-    __slots__ = ("_buffers", "_depth", "_reference", "_seen")
+    __slots__ = ("_buffers", "_depth", "_nested", "_reference", "_seen")
 
     def __init__(self, buffers: list[Any] | None, reference: Callable[[object], int | None] | None) -> None:
         self._buffers = buffers
         self._reference = reference
         self._seen: dict[int, Any] = {}
         self._depth = 0
+        self._nested = 0
 
     def encode(self, value: Any) -> Any:
         kind = type(value)
@@ -87,8 +88,13 @@ class Encoder:
         self._once(value)
         return self._items(value)
 
-    def _tuple(self, value: tuple[Any, ...]) -> Any:
-        return _Ext(ext.TUPLE, pack(self._items(value)))
+    def _tuple(self, value: Iterable[Any], code: int = ext.TUPLE) -> Any:
+        self._nested += 1
+        if self._nested > ext.EXTENSION_DEPTH:
+            raise CannotPack(f"is nested more than {ext.EXTENSION_DEPTH} tuples and sets deep", "use lists, or cloudpickle")
+        found = _Ext(code, pack(self._items(value)))
+        self._nested -= 1
+        return found
 
     def _dict(self, value: dict[Any, Any]) -> Any:
         self._once(value)
@@ -117,7 +123,7 @@ class Encoder:
         if type(value) is set:
             self._once(value)
         try:
-            return _Ext(ext.SET if type(value) is set else ext.FROZENSET, pack(self._items(value)))
+            return self._tuple(value, ext.SET if type(value) is set else ext.FROZENSET)
         except CannotPack as error:
             error.path = ""  # elements of a set have no path
             error.reason = f"has an element that {error.reason}"

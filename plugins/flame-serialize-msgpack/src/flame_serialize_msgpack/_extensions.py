@@ -29,7 +29,10 @@ BIG = 64 * 1024
 """Bytes from which a buffer travels out of band."""
 
 DEPTH = 200
-"""Containers within containers: above it the C unpacker and Python's stack would be the ones to refuse."""
+"""Containers within containers: above it msgpack or Python's own stack would be the ones to refuse."""
+
+EXTENSION_DEPTH = 50
+"""Tuples and sets within one another: for each, the C unpacker is called anew and takes 40 KiB of the thread's stack."""
 
 
 class CannotPack(TypeError):
