@@ -91,10 +91,12 @@ class DirectoryStore:
         if must_exist and not target.exists():
             raise _missing(key)
         with _as_cache_error(f"cannot store {key}"):
-            for _ in range(10):
+            for _ in range(100):
                 try:
-                    target.parent.parent.mkdir(exist_ok=True, mode=0o700)  # one by one: parents=True would give it no mode
-                    target.parent.mkdir(exist_ok=True, mode=0o700)
+                    for directory in (target.parent.parent, target.parent):
+                        # Not pathlib's exist_ok: it looks again, and raises when the session was deleted between its two looks.
+                        with contextlib.suppress(FileExistsError):
+                            os.mkdir(directory, 0o700)
                     header = self._write_once(key, target, payload, must_exist, if_version)
                     return ObjectRef(self.endpoint, key, header.version, header.format, header.size, header.digest)
                 except OSError as error:
