@@ -44,6 +44,12 @@ if TYPE_CHECKING:
     from flamepy._package import collect_files as collect_files
     from flamepy._package import explain as explain
     from flamepy._refs import ObjectRef as ObjectRef
+    from flamepy._remote import remote as remote
+    from flamepy._resources import CpuLiveServerless as CpuLiveServerless
+    from flamepy._resources import CpuResource as CpuResource
+    from flamepy._resources import GpuResource as GpuResource
+    from flamepy._resources import LiveServerless as LiveServerless
+    from flamepy._resources import Resource as Resource
     from flamepy._runner import Runner as Runner
     from flamepy._service import RemoteMethod as RemoteMethod
     from flamepy._service import RunnerService as RunnerService
@@ -89,6 +95,7 @@ _HOME = {
     "flamepy._package": "collect_files explain",
     "flamepy._refs": "ObjectRef",
     "flamepy._remote": "remote",
+    "flamepy._resources": "CpuLiveServerless CpuResource GpuResource LiveServerless Resource",
     "flamepy._runner": "Runner",
     "flamepy._service": "RemoteMethod RunnerService",
     "flamepy.cache": "delete_objects get_object put_object update_object",
@@ -101,7 +108,7 @@ _HOME = {
 }
 _MODULES = ("agent", "cache", "core", "rl", "runner", "runpy", "service")
 _WHERE = {name: module for module, names in _HOME.items() for name in names.split()}
-__all__ = sorted(_WHERE.keys() - {"remote"})
+__all__ = sorted(_WHERE)
 
 
 def __getattr__(name: str) -> object:

@@ -1,0 +1,99 @@
+"""``flash_manifest.json`` as a running worker sees it: where it is, which version it speaks, and who this worker is."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+MANIFEST_NAME = "flash_manifest.json"
+MAJOR_VERSION = "1"
+"""A reader takes every minor version of its own major one, ignoring keys it does not know, and refuses any other major version."""
+
+logger = logging.getLogger("flame_host.handler")
+
+
+def load_manifest(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
+    """Read the manifest, or give an empty one.
+
+    Looked for, in this order: ``path``; ``FLAME_MANIFEST_PATH`` or ``FLASH_MANIFEST_PATH``; the current directory; the directory of
+    ``flame_host`` and those above it. One that is named and exists is the answer even when it cannot be read; a broken one found by
+    looking around is passed over.
+
+    Args:
+        path: where to look first; when nothing is there, the search goes on.
+    """
+    manifest = _named(path)
+    if manifest is None:
+        manifest = next((found for place in _places() if (found := _read(place)) is not None), None)
+    if manifest is None:
+        logger.warning("no %s was found: no function of another endpoint can be called", MANIFEST_NAME)
+        return empty_manifest()
+    return manifest
+
+
+def find_manifest() -> dict[str, Any]:
+    """Like `load_manifest`, for those who can do without: nothing is said when there is none."""
+    manifest = _named(None)
+    if manifest is None:
+        manifest = next((found for place in _places() if place.is_file() and (found := _read(place)) is not None), None)
+    return empty_manifest() if manifest is None else manifest
+
+
+def empty_manifest() -> dict[str, Any]:
+    return {"resources": {}, "function_registry": {}}
+
+
+def _named(path: str | os.PathLike[str] | None) -> dict[str, Any] | None:
+    for given in (path, os.environ.get("FLAME_MANIFEST_PATH"), os.environ.get("FLASH_MANIFEST_PATH")):
+        if given and Path(given).is_file():
+            return _read(Path(given)) or empty_manifest()
+    return None
+
+
+def _places() -> Iterator[Path]:
+    yield Path.cwd() / MANIFEST_NAME
+    package = Path(__file__).resolve().parent.parent
+    yield package / MANIFEST_NAME
+    # An archive is flat: its root, where the manifest lies, holds `flame_host`. The directories above are where older layouts had it.
+    for directory in tuple(package.parents)[:3]:
+        yield directory / MANIFEST_NAME
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        logger.warning("%s cannot be read and is not used: %s", path, error)
+        return None
+    complaint = complaint_about(manifest)
+    if complaint:
+        logger.warning("%s is not used: %s", path, complaint)
+        return None
+    return {**empty_manifest(), **manifest}
+
+
+def complaint_about(manifest: object) -> str:
+    """Why this side cannot read it; empty when it can."""
+    if not isinstance(manifest, Mapping):
+        return f"it holds a {type(manifest).__name__}, not an object"
+    version = str(manifest.get("version", MAJOR_VERSION))
+    if version.partition(".")[0] != MAJOR_VERSION:
+        return f"it is of version {version}, and this side reads version {MAJOR_VERSION}; build it again, or update flame-host"
+    for key in ("resources", "function_registry"):
+        if not isinstance(manifest.get(key, {}), Mapping):
+            return f"its {key!r} is not an object"
+    return ""
+
+
+def who_am_i() -> str:
+    """The resource this process serves, as its deployment says; empty outside of a worker."""
+    for name in ("FLASH_RESOURCE_NAME", "FLAME_RESOURCE_NAME", "RUNPOD_ENDPOINT_ID"):
+        if os.environ.get(name):
+            return os.environ[name]
+    return ""
