@@ -19,6 +19,9 @@ BIG = 64 * 1024
 """Bytes from which a buffer travels out of band: below it the copy is cheaper than the bookkeeping."""
 
 _PROTOCOL = 5
+_MANY = 64
+"""Items above which looking at each costs more than the Pickler that looking would spare."""
+
 _ATOMS = frozenset({int, float, str, bool, type(None)})
 _BUILTIN = frozenset({"builtins", "types"})
 _plain_dumps = pickle.dumps
@@ -58,6 +61,8 @@ def dumps(value: Any, *, buffers: list[Any] | None = None, reference: Callable[[
             return _plain_dumps(value, _PROTOCOL)
     if _is_plain(value, 3):
         return _plain_dumps(value, _PROTOCOL)
+    if buffers is not None and "numpy" in sys.modules and _is_arrays(value):
+        return _plain_dumps(value, _PROTOCOL, buffer_callback=_keeper(buffers))
     return _dumps_any(value, buffers, reference)
 
 
@@ -115,16 +120,36 @@ def _is_plain(value: Any, depth: int) -> bool:
         return len(value) < BIG
     if depth == 0:
         return False
+    if kind is not dict and kind is not tuple and kind is not list:
+        return False
+    if len(value) > _MANY:
+        return False
     if kind is dict:
         if not _only_atoms(map(type, value)):
             return False
         value = value.values()
-    elif kind is not tuple and kind is not list:
-        return False
     if _only_atoms(map(type, value)):
         return True
     depth -= 1
     return all(_is_plain(item, depth) for item in value)
+
+
+def _is_arrays(value: Any) -> bool:
+    """Whether it is an array, or a call with nothing but arrays and plain values: pickle writes them four times as quickly."""
+    array = sys.modules["numpy"].ndarray
+
+    def fits(item: Any) -> bool:
+        kind = type(item)
+        return kind in _ATOMS or (kind is array and not item.dtype.hasobject)
+
+    if type(value) is array:
+        return fits(value)
+    if type(value) is not tuple or len(value) != 2:
+        return False
+    args, kwargs = value
+    if type(args) is not tuple or type(kwargs) is not dict or len(args) + len(kwargs) > _MANY:
+        return False
+    return _only_atoms(map(type, kwargs)) and all(map(fits, args)) and all(map(fits, kwargs.values()))
 
 
 # ---------------------------------------------------------------- everything else
@@ -184,6 +209,10 @@ def _pickler(stream: Any, buffers: list[Any] | None, reference: Callable[[object
     if buffers is None:
         return _pickler_class(stream, None, reference)
 
+    return _pickler_class(stream, _keeper(buffers), reference)
+
+
+def _keeper(buffers: list[Any]) -> Callable[[pickle.PickleBuffer], bool]:
     def keep(buffer: pickle.PickleBuffer) -> bool:
         raw = buffer.raw()
         if raw.nbytes < BIG:
@@ -191,7 +220,7 @@ def _pickler(stream: Any, buffers: list[Any] | None, reference: Callable[[object
         buffers.append(raw)
         return False
 
-    return _pickler_class(stream, keep, reference)
+    return keep
 
 
 def _make_pickler_class() -> Any:

@@ -9,45 +9,53 @@ import struct
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import msgpack  # type: ignore[import-untyped]
 
 from flame_serialize_msgpack import _extensions as ext
-from flame_serialize_msgpack._extensions import BadText, CannotPack
+from flame_serialize_msgpack._extensions import CannotPack
 
 _ATOMS = frozenset({int, float, str, bool, type(None)})
 _only_atoms = _ATOMS.issuperset
-_Ext = msgpack.ExtType
+_new = tuple.__new__
 _local = threading.local()
 
 
+def _extension(code: int, data: bytes, _kind: Any = msgpack.ExtType) -> Any:
+    """An extension value, without the checks of its own constructor, which cost as much as all the rest."""
+    return _new(_kind, (code, data))
+
+
 def pack(value: Any) -> bytes:
-    """Write what `Encoder` made. The packer is kept: making one costs more than packing a call."""
+    """Write what `Encoder` made."""
+    return own_packer()(value)
+
+
+def own_packer() -> Callable[[Any], bytes]:
+    """This thread's packer, kept: making one costs more than packing a call."""
     try:
-        packer = _local.packer
+        return _local.pack  # type: ignore[no-any-return]
     except AttributeError:
-        packer = _local.packer = msgpack.Packer(strict_types=True, default=_big_int, use_bin_type=True)
-    try:
-        return packer.pack(value)  # type: ignore[no-any-return]
-    except UnicodeEncodeError as error:
-        _local.__dict__.clear()
-        raise BadText("is text that is not valid Unicode (a lone surrogate)", "send it as bytes") from error
-    except BaseException:
-        _local.__dict__.clear()  # half a value may stand in its buffer
-        raise
+        _local.pack = msgpack.Packer(strict_types=True, default=_big_int, use_bin_type=True).pack
+        return _local.pack  # type: ignore[no-any-return]
+
+
+def drop_packer() -> None:
+    """After an error half a value may stand in its buffer."""
+    _local.__dict__.clear()
 
 
 def _big_int(value: Any) -> Any:
     """Called by msgpack for the only thing `Encoder` leaves to it: integers beyond 64 bits."""
-    return _Ext(ext.BIG_INT, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
+    return _extension(ext.BIG_INT, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
 
 
 class Encoder:
     """Turns one value into lists, dicts, atoms and extension values."""
 
-    __slots__ = ("_buffers", "_depth", "_nested", "_reference", "_seen")
+    __slots__ = ("_buffers", "_depth", "_nested", "_reference", "_seen", "pack")
 
     def __init__(self, buffers: list[Any] | None, reference: Callable[[object], int | None] | None) -> None:
         self._buffers = buffers
@@ -55,6 +63,7 @@ class Encoder:
         self._seen: dict[int, Any] = {}
         self._depth = 0
         self._nested = 0
+        self.pack = own_packer()
 
     def encode(self, value: Any) -> Any:
         kind = type(value)
@@ -66,18 +75,18 @@ class Encoder:
         return self._other(value)
 
     def extension(self, code: int, parts: Any) -> Any:
-        return _Ext(code, pack(self._items(parts)))
+        return _extension(code, self.pack(self._items(parts)))
 
-    def _items(self, items: Iterable[Any]) -> list[Any]:
-        if _only_atoms(map(type, items)):
-            return list(items)
+    def _items(self, items: Collection[Any]) -> list[Any]:
+        found = list(items)
+        if len(found) > 8 and _only_atoms(map(type, found)):
+            return found
         self._deeper()
-        found = []
         index = 0
         try:
-            for item in items:
-                found.append(item if type(item) in _ATOMS else self.encode(item))
-                index += 1
+            for index, item in enumerate(found):
+                if type(item) not in _ATOMS:
+                    found[index] = self.encode(item)
         except CannotPack as error:
             error.path = f"[{index}]{error.path}"
             raise
@@ -88,35 +97,46 @@ class Encoder:
         self._once(value)
         return self._items(value)
 
-    def _tuple(self, value: Iterable[Any], code: int = ext.TUPLE) -> Any:
+    def _tuple(self, value: Collection[Any], code: int = ext.TUPLE) -> Any:
         self._nested += 1
         if self._nested > ext.EXTENSION_DEPTH:
             raise CannotPack(f"is nested more than {ext.EXTENSION_DEPTH} tuples and sets deep", "use lists, or cloudpickle")
-        found = _Ext(code, pack(self._items(value)))
+        found = _extension(code, self.pack(self._items(value)))
         self._nested -= 1
         return found
 
     def _dict(self, value: dict[Any, Any]) -> Any:
         self._once(value)
-        if not value or (_only_atoms(map(type, value)) and _only_atoms(map(type, value.values()))):
-            return value
+        source = value if _only_atoms(map(type, value)) else self._keys(value)
+        found = source
+        key: Any = None
         self._deeper()
+        try:
+            for key, item in source.items():
+                if type(item) not in _ATOMS:
+                    if found is source:
+                        found = dict(source)  # most dicts hold nothing to replace, and are written as they are
+                    found[key] = self.encode(item)
+        except CannotPack as error:
+            original = list(value)[list(source).index(key)]
+            error.path = f"[{_short(original)}]{error.path}"
+            raise
+        self._depth -= 1
+        return found
+
+    def _keys(self, value: dict[Any, Any]) -> dict[Any, Any]:
+        """The same values under encoded keys."""
         found: dict[Any, Any] = {}
-        for key, item in value.items():
-            try:
-                new_key = self.encode(key)
-            except CannotPack as error:
-                error.reason += " (it is a key)"
-                error.path = f"[{_short(key)}]{error.path}"
-                raise
-            try:
-                found[new_key] = item if type(item) in _ATOMS else self.encode(item)
-            except CannotPack as error:
-                error.path = f"[{_short(key)}]{error.path}"
-                raise
+        key: Any = None
+        try:
+            for key, item in value.items():
+                found[self.encode(key)] = item
+        except CannotPack as error:
+            error.reason += " (it is a key)"
+            error.path = f"[{_short(key)}]{error.path}"
+            raise
         if len(found) != len(value):
             raise CannotPack("has keys that become one and the same (they hold NaN)")
-        self._depth -= 1
         return found
 
     def _set(self, value: set[Any] | frozenset[Any]) -> Any:
@@ -132,11 +152,11 @@ class Encoder:
     def _bytes(self, value: bytes) -> Any:
         if self._buffers is None or len(value) < ext.BIG:
             return value
-        return _Ext(ext.BUFFER, pack(self._apart(value)))
+        return _extension(ext.BUFFER, self.pack(self._apart(value)))
 
     def _bytearray(self, value: bytearray) -> Any:
         self._once(value)
-        return _Ext(ext.BYTEARRAY, bytes(value))
+        return _extension(ext.BYTEARRAY, bytes(value))
 
     def _apart(self, buffer: Any) -> int:
         """Leave a buffer out of the bytes and return its index."""
@@ -152,13 +172,13 @@ class Encoder:
 
             if type(value) is numpy.ndarray:
                 self._once(value)
-                return _Ext(ext.ARRAY, pack(_arrays.parts_of(value, None if self._buffers is None else self._apart)))
+                return _extension(ext.ARRAY, self.pack(_arrays.parts_of(value, None if self._buffers is None else self._apart)))
             if isinstance(value, numpy.generic):
-                return _Ext(ext.SCALAR, pack(_arrays.scalar_parts_of(value)))
+                return _extension(ext.SCALAR, self.pack(_arrays.scalar_parts_of(value)))
         if self._reference is not None and not isinstance(value, type):
             index = self._reference(value)
             if index is not None:
-                return _Ext(ext.REFERENCE, pack(index))
+                return _extension(ext.REFERENCE, self.pack(index))
         raise _refusal(value)
 
     def _once(self, value: Any) -> None:
@@ -189,11 +209,11 @@ def _refusal(value: Any) -> CannotPack:
 
 def _datetime(encoder: Encoder, value: datetime.datetime) -> Any:
     fields = [value.year, value.month, value.day, value.hour, value.minute, value.second, value.microsecond, value.fold]
-    return _Ext(ext.DATETIME, pack([*fields, _zone(value.tzinfo)]))
+    return _extension(ext.DATETIME, pack([*fields, _zone(value.tzinfo)]))
 
 
 def _time(encoder: Encoder, value: datetime.time) -> Any:
-    return _Ext(ext.TIME, pack([value.hour, value.minute, value.second, value.microsecond, value.fold, _zone(value.tzinfo)]))
+    return _extension(ext.TIME, pack([value.hour, value.minute, value.second, value.microsecond, value.fold, _zone(value.tzinfo)]))
 
 
 def _zone(zone: datetime.tzinfo | None) -> Any:
@@ -211,7 +231,7 @@ def _zone(zone: datetime.tzinfo | None) -> Any:
 
 
 def _path(encoder: Encoder, value: pathlib.PurePath) -> Any:
-    return _Ext(ext.PATH, pack([type(value).__name__, str(value)]))
+    return _extension(ext.PATH, pack([type(value).__name__, str(value)]))
 
 
 _ENCODERS: dict[type, Callable[[Encoder, Any], Any]] = {
@@ -222,13 +242,13 @@ _ENCODERS: dict[type, Callable[[Encoder, Any], Any]] = {
     frozenset: Encoder._set,
     bytes: Encoder._bytes,
     bytearray: Encoder._bytearray,
-    complex: lambda encoder, value: _Ext(ext.COMPLEX, struct.pack(">dd", value.real, value.imag)),
+    complex: lambda encoder, value: _extension(ext.COMPLEX, struct.pack(">dd", value.real, value.imag)),
     datetime.datetime: _datetime,
     datetime.time: _time,
-    datetime.date: lambda encoder, value: _Ext(ext.DATE, pack([value.year, value.month, value.day])),
-    datetime.timedelta: lambda encoder, value: _Ext(ext.TIMEDELTA, pack([value.days, value.seconds, value.microseconds])),
-    decimal.Decimal: lambda encoder, value: _Ext(ext.DECIMAL, str(value).encode()),
-    uuid.UUID: lambda encoder, value: _Ext(ext.UUID, value.bytes),
+    datetime.date: lambda encoder, value: _extension(ext.DATE, pack([value.year, value.month, value.day])),
+    datetime.timedelta: lambda encoder, value: _extension(ext.TIMEDELTA, pack([value.days, value.seconds, value.microseconds])),
+    decimal.Decimal: lambda encoder, value: _extension(ext.DECIMAL, str(value).encode()),
+    uuid.UUID: lambda encoder, value: _extension(ext.UUID, value.bytes),
     pathlib.PosixPath: _path,
     pathlib.WindowsPath: _path,
     pathlib.PurePosixPath: _path,

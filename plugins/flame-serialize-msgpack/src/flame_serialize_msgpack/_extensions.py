@@ -53,10 +53,6 @@ class CannotPack(TypeError):
         return f"{self.path or 'the value'} {self.reason}"
 
 
-class BadText(CannotPack):
-    """A string holds a lone surrogate. msgpack finds that when all is packed, and does not say where."""
-
-
 class CannotUnpack(ValueError):
     """The bytes are not what `dumps` writes, or hold what this reader may not read."""
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flame_serialize_msgpack._decode import Decoder
-from flame_serialize_msgpack._encode import Encoder, find_bad_text, pack
-from flame_serialize_msgpack._extensions import BadText, CannotPack, CannotUnpack
+from flame_serialize_msgpack._encode import Encoder, drop_packer, find_bad_text
+from flame_serialize_msgpack._extensions import CannotPack, CannotUnpack
 
 __all__ = ["CannotPack", "CannotUnpack", "dumps", "dumps_code", "loads", "loads_code"]
 
@@ -62,13 +62,17 @@ def _encode(value: Any, parts: Any, buffers: list[Any] | None, reference: Any, r
     start = len(buffers) if buffers is not None else 0
     try:
         encoder = Encoder(buffers, reference)
-        return pack(encoder.encode(parts) if code is None else encoder.extension(code, parts))
-    except CannotPack as error:
+        return encoder.pack(encoder.encode(parts) if code is None else encoder.extension(code, parts))
+    except BaseException as error:
+        drop_packer()
         if buffers is not None:
             del buffers[start:]
-        path = find_bad_text(parts) if isinstance(error, BadText) else error.path
-        error.path = _rooted(path, value, root)
-        raise error from None
+        if isinstance(error, UnicodeEncodeError):
+            reason = "is text that is not valid Unicode (a lone surrogate)"
+            raise CannotPack(reason, "send it as bytes", _rooted(find_bad_text(parts), value, root)) from error
+        if isinstance(error, CannotPack):
+            error.path = _rooted(error.path, value, root)
+        raise
 
 
 def _rooted(path: str, value: Any, root: str) -> str:
