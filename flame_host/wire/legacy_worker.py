@@ -18,6 +18,10 @@ _STANDING = {"RunnerContext", "RunnerRequest", "RunnerServiceKind", "ObjectRef",
 class Standin:
     """Takes the attributes of an object whose own class is not importable here."""
 
+    endpoint: str
+    key: str
+    version: int
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Standin:
         return object.__new__(cls)
 
@@ -78,18 +82,31 @@ def _resolved(value: Any) -> Any:
     if isinstance(value, bytes):
         if len(value) < 5 or value[-1] or int.from_bytes(value[:4], "little") != len(value) or b"endpoint\0" not in value:
             return value
-        return _client("get_object")(_client("ObjectRef").decode(value))
+        return _fetched(_ours("flame_host.wire.bson").decode_reference(value))
     kind = type(value)
     if kind.__name__ not in ("ObjectRef", "ObjectExpr") or kind.__module__.partition(".")[0] != "flamepy":
         return value
-    return _client("get_object")(value)
+    if not isinstance(value, Standin):
+        return importlib.import_module("flamepy.core").get_object(value)
+    return _fetched(_ours("flame_host.api").ObjectRef(value.endpoint, value.key, value.version))
 
 
-def _client(name: str) -> Any:
-    """A name of the client library in the application's environment."""
-    for module in ("flamepy", "flamepy.core", "flamepy.cache"):
-        try:
-            return getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError):
-            continue
-    raise ImportError("an argument is a reference; resolving it needs flamepy among the application's dependencies")
+def _fetched(ref: Any) -> Any:
+    """Read from the cache by the host's own plugins; the client library of the reference is not here to do it."""
+    host = _ours("flame_host").Host()
+    objects = _ours("flame_host.wire.objects").Objects(host, "local")
+    try:
+        payload = objects.get(ref)
+        view = _ours("flame_host.api").buffer_view
+        return host.serializer(payload.format).loads(payload.data, buffers=[view(buffer) for buffer in payload.buffers])
+    finally:
+        objects.close()
+
+
+def _ours(name: str) -> Any:
+    """A module of the host, which it lends to workers of its own Python version."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        message = "an argument is a reference; to resolve it here, the application needs flamepy among its dependencies"
+        raise ImportError(message) from error
