@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -10,6 +11,8 @@ from flame_host.api import (
     Application,
     ApplicationState,
     Archiver,
+    Capabilities,
+    Capability,
     ConfigError,
     PackageRef,
     Plan,
@@ -78,6 +81,35 @@ def _with_installer(plan: Plan, wanted: str) -> Plan:
         )
     name = _INSTALLERS_OF_OLD.get(wanted.lower(), wanted)
     return Plan(**{**vars(plan), "installer": name}) if name else plan
+
+
+# ---------------------------------------------------------------- what a registered host can do
+
+CAPABILITIES_VARIABLE = "FLAME_HOST_CAPABILITIES"
+"""The variable of a registered application that tells clients what its host can do; the cluster's API has no field for it."""
+
+
+def capabilities_to_text(capabilities: Capabilities) -> str:
+    """One line of JSON."""
+    families = {
+        family: [[offer.name, offer.version, sorted(offer.traits), offer.distribution] for offer in offers]
+        for family, offers in capabilities.families.items()
+    }
+    return json.dumps({"python": capabilities.python, "platform": capabilities.platform, "families": families}, separators=(",", ":"))
+
+
+def capabilities_from_text(text: str) -> Capabilities:
+    """Raises `ConfigError` when it is not what `capabilities_to_text` writes."""
+    try:
+        told = json.loads(text)
+        families = {
+            str(family): tuple(Capability(name, version, frozenset(traits), distribution) for name, version, traits, distribution in offers)
+            for family, offers in told["families"].items()
+        }
+        return Capabilities(families, python=told["python"], platform=told["platform"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        hint = "register it again with what  flame-host template  prints"
+        raise ConfigError(f"{CAPABILITIES_VARIABLE} of the registered application is damaged: {error!r}", hint=hint) from error
 
 
 # ---------------------------------------------------------------- messages of the frontend
