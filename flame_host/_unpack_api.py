@@ -56,9 +56,7 @@ class MemberKind(enum.IntEnum):
     OTHER = 4
 
 
-Member = namedtuple(
-    "Member", "name kind size executable link content", defaults=(MemberKind.FILE, 0, False, "", b"")
-)
+Member = namedtuple("Member", "name kind size executable link content", defaults=(MemberKind.FILE, 0, False, "", b""))
 
 
 class Limits:

@@ -318,6 +318,8 @@ def zips_by_hand() -> Iterator[Odd]:
     full = zip_shapes.end(0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF)
     yield Odd("zip64 end record", "zip", _bytes(local + central + end64 + full), {"f": b"x"})
     yield Odd("zip64 end record nobody needs", "zip", _bytes(local + central + end64 + zip_shapes.end(1, size, start)), {"f": b"x"})
+    told = zip_shapes.extra(1, struct.pack("<QQ", 2, 4))
+    yield Odd("local zip64 field nobody needs", "zip", _bytes(archive(entry(b"f", b"xx", local_extra=told))), {"f": b"xx"})
     yield Odd("no members in a zip", "zip", _bytes(archive()), {})
     yield Odd(
         "of a system without modes",

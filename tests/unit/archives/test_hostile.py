@@ -19,7 +19,7 @@ from flame_host.api import ArchiveError, Archiver
 ARCHIVERS: dict[str, Archiver] = {archiver.name: archiver for archiver in [*tar_archivers(), *zip_archivers()]}
 CASES = [*hostile_tar.cases(), *hostile_zip.cases()]
 ONE_OF_EACH = {(case.error, case.mark): case for case in CASES}
-PUBLISHED = {"tar": 227, "tar.gz": 17, "tar.bz2": 10, "tar.xz": 10, "zip": 184}
+PUBLISHED = {"tar": 227, "tar.gz": 17, "tar.bz2": 10, "tar.xz": 10, "zip": 186}
 
 
 @pytest.fixture

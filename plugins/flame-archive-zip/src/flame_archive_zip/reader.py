@@ -68,7 +68,13 @@ def check_local(head: bytes, entry: Entry) -> int:
     if begin + entry.compressed > entry.end - entry.offset:
         raise UnsafeArchiveError("overlap", name, "a member overlaps the next one or the directory")
     extra = extra_fields(head[begin - extra_length : begin]) if extra_length else {}
-    if flags & STREAMED and crc == 0 and (compressed, size) in ((0, 0), (FULL_32, FULL_32)):
+    streamed = flags & STREAMED and crc == 0 and (compressed, size) in ((0, 0), (FULL_32, FULL_32))
+    if 1 in extra and (streamed or FULL_32 not in (compressed, size)):
+        # Python before 3.11 writes the field where nothing lacks; it may then only repeat the truth, or say that it comes later.
+        repeated = entry.size.to_bytes(8, "little") + entry.compressed.to_bytes(8, "little")
+        if extra.pop(1) not in (repeated, bytes(16) if streamed else repeated):
+            raise UnsafeArchiveError("zip64-mismatch", name, "a zip64 field does not agree with its record")
+    if streamed:
         return begin  # the data descriptor says it
     size, compressed = zip64_values(extra, (size, compressed), 0, name)
     if (crc, compressed, size) != (entry.crc, entry.compressed, entry.size):

@@ -91,8 +91,7 @@ def _members(archive: tarfile.TarFile) -> Iterator[Member]:
         tarfile.SYMTYPE: MemberKind.SYMLINK,
         tarfile.LNKTYPE: MemberKind.HARDLINK,
     }
-    while (info := archive.next()) is not None:
-        archive.members = []  # type: ignore[attr-defined]  # they would only gather
+    for info in archive:
         if archive.pax_headers.keys() - {"comment"} or info.issparse() or info.size < 0:
             raise UnsafeArchiveError("tar-trick", info.name, "a global header, a sparse file or a negative size")
         kind = kinds.get(info.type, MemberKind.OTHER)
