@@ -84,7 +84,7 @@ class ExecutorManager:
         directory: for sockets, logs and working directories; keep its path short, sockets live there.
         environment: of the manager itself, which its processes inherit; this process's by default.
         endpoint, cache: of the cluster, told to the processes.
-        patience: seconds to wait for a socket. limit: bytes of the largest message sent.
+        patience: seconds to wait for a socket. leave_seconds: for the answer to a leave. limit: bytes of the largest message sent.
     """
 
     def __init__(
@@ -95,10 +95,12 @@ class ExecutorManager:
         endpoint: str = "http://127.0.0.1:8080",
         cache: str = "",
         patience: float = 30.0,
+        leave_seconds: float = 10.0,
         limit: int = 4 << 20,
     ) -> None:
         self.directory = directory
         self.patience = patience
+        self.leave_seconds = leave_seconds
         self.limit = limit
         self._environment = dict(os.environ if environment is None else environment)
         self._cluster = {"FLAME_ENDPOINT": endpoint, **({"FLAME_CACHE_ENDPOINT": cache} if cache else {})}
@@ -199,7 +201,7 @@ class Binding:
         if self._client is not None:
             while leaves < most_leaves:
                 leaves += 1
-                answer = self._client.leave()
+                answer = self._client.leave(timeout=self._manager.leave_seconds)
                 if answer.code == 0 or answer.status:
                     break
             self._client.close()

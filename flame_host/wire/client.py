@@ -67,9 +67,9 @@ class InstanceClient:
             return _broken(error)
         return Answer(result.return_code, result.message, result.output if result.HasField("output") else None)
 
-    def leave(self) -> Answer:
+    def leave(self, *, timeout: float | None = None) -> Answer:
         try:
-            result = self._stub.OnSessionLeave(types_pb2.EmptyRequest())
+            result = self._stub.OnSessionLeave(types_pb2.EmptyRequest(), timeout=timeout)
         except grpc.RpcError as error:
             return _broken(error)
         return Answer(result.return_code, result.message)
