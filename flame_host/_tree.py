@@ -16,8 +16,8 @@ An archiver yields members; whether a name may be written, where, and with which
 from __future__ import annotations
 
 import os
-import unicodedata
 
+from flame_host._member_names import COMPONENT_BYTES, bad_component, check_name, fold, without_dot
 from flame_host.api import ArchiveError, ArchiveLimitError, Member, MemberKind, UnsafeArchiveError
 
 TYPE_CHECKING = False
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["TreeSummary", "write_tree"]
 
 FILE, DIRECTORY, SYMLINK, HARDLINK = int(MemberKind.FILE), int(MemberKind.DIRECTORY), int(MemberKind.SYMLINK), int(MemberKind.HARDLINK)
-COMPONENT_BYTES = 255
 RATIO_FREE_BYTES = 16 << 20
 COPY_BYTES = 1 << 20
 
@@ -118,7 +117,7 @@ class _TreeWriter:
             self._add_directory(name)
         elif kind == SYMLINK:
             self._claim(name, SYMLINK)
-            self.links[_without_dot(name)] = link
+            self.links[without_dot(name)] = link
         elif kind == HARDLINK:
             self._copy(name, link)
         else:
@@ -130,32 +129,17 @@ class _TreeWriter:
             name = name[2:]
         # The quick test admits what nearly every name is; the slow one knows why the others are refused.
         if not (name.isascii() and name.isprintable() and len(name) <= self.quick_bytes and "\\" not in name):
-            self._check_name(name)
+            check_name(name, self.limits.name_bytes)
         parent, _, base = name.rpartition("/")
         if base in ("", ".", "..") or (not parent and name[0] == "/"):
-            raise _bad_component(base, name)
+            raise bad_component(base, name)
         if parent != self.current:
             self._enter(parent, name)
-        folded = name.lower() if name.isascii() else _fold(name)
+        folded = name.lower() if name.isascii() else fold(name)
         if folded in self.taken:
             raise UnsafeArchiveError("duplicate", name, "two members have the same name, or one that some file systems cannot tell apart")
         self.taken[folded] = kind
         return parent, base
-
-    def _check_name(self, name: str) -> None:
-        try:
-            encoded = name.encode()
-        except UnicodeEncodeError:
-            raise UnsafeArchiveError("not-unicode", name, "a name is not valid Unicode") from None
-        if len(encoded) > self.limits.name_bytes:
-            raise ArchiveLimitError("name-bytes", f"a name of {len(encoded)} bytes; {self.limits.name_bytes} are allowed")
-        if any(unicodedata.category(character) == "Cc" for character in name):
-            raise UnsafeArchiveError("control-character", name, "a name contains a control character")
-        if "\\" in name:
-            raise UnsafeArchiveError("backslash", name, "a name contains a backslash, which separates directories on some systems")
-        for component in name.split("/"):
-            if len(component.encode()) > COMPONENT_BYTES:
-                raise UnsafeArchiveError("component-too-long", name, f"a part of a name is longer than {COMPONENT_BYTES} bytes")
 
     def _enter(self, parent: str, name: str) -> None:
         """Make the directory current, creating what is missing on the way."""
@@ -181,13 +165,13 @@ class _TreeWriter:
             raise UnsafeArchiveError("absolute-path", name, "a name is absolute")
         for component in components:
             if component in ("", ".", ".."):
-                raise _bad_component(component, name)
+                raise bad_component(component, name)
         if len(components) >= self.limits.depth:
             raise ArchiveLimitError("depth", f"a name is {len(components) + 1} directories deep; {self.limits.depth} are allowed")
 
     def _descend(self, path: str, component: str, name: str) -> None:
         if path not in self.directories:
-            folded = _fold(path)
+            folded = fold(path)
             if folded in self.taken:
                 if self.taken[folded] == DIRECTORY:
                     raise UnsafeArchiveError("duplicate", name, "two directories differ only in case or Unicode composition")
@@ -200,7 +184,7 @@ class _TreeWriter:
 
     def _add_directory(self, name: str) -> None:
         path = name[:-1] if name[-1:] == "/" else name
-        path = "" if path == "." else _without_dot(path)
+        path = "" if path == "." else without_dot(path)
         if path == "" and name not in (".", "./"):
             raise UnsafeArchiveError("absolute-path" if name else "empty-name", name, "a directory has no name")
         if path not in self.directories:
@@ -243,7 +227,7 @@ class _TreeWriter:
 
     def _copy(self, name: str, link: str) -> None:
         """A hard link becomes a copy: two names for one file would let a later write to one change the other."""
-        source = _without_dot(link)
+        source = without_dot(link)
         executable = self.executable_files.get(source)
         if executable is None:
             raise UnsafeArchiveError("hardlink-target", name, f"a hard link to {link!r}, which is no file written before")
@@ -252,7 +236,7 @@ class _TreeWriter:
         try:
             parent, base = self._claim(name, HARDLINK)
             size = os.fstat(descriptor).st_size
-            self._write_file(_without_dot(name), parent, base, size, executable, iter(lambda: os.read(descriptor, COPY_BYTES), b""))
+            self._write_file(without_dot(name), parent, base, size, executable, iter(lambda: os.read(descriptor, COPY_BYTES), b""))
         finally:
             os.close(descriptor)
 
@@ -282,7 +266,7 @@ class _TreeWriter:
             raise UnsafeArchiveError("symlink-target", path, "a symbolic link without a target")
         if link[0] == "/":
             raise UnsafeArchiveError("symlink-absolute", path, f"a symbolic link to the absolute {link!r}")
-        self._check_name(link)
+        check_name(link, self.limits.name_bytes)
         steps = path.split("/")[:-1]
         for component in link.rstrip("/").split("/"):
             here = "/".join(steps)
@@ -311,24 +295,3 @@ def _write_pieces(descriptor: int, pieces: Iterator[bytes], size: int) -> int:
         while view:
             view = view[os.write(descriptor, view) :]
     return given
-
-
-def _bad_component(component: str, name: str) -> UnsafeArchiveError:
-    if name[:1] == "/":
-        return UnsafeArchiveError("absolute-path", name, "a name is absolute")
-    if component == "..":
-        return UnsafeArchiveError("parent-path", name, "a name leads upwards")
-    if not name:
-        return UnsafeArchiveError("empty-name", name, "a member has no name")
-    return UnsafeArchiveError("empty-component", name, "a name has an empty part or a '.' in it")
-
-
-def _without_dot(name: str) -> str:
-    return name[2:] if name[:2] == "./" else name
-
-
-def _fold(name: str) -> str:
-    """One spelling for all names that a case-insensitive or normalising file system takes for the same."""
-    if name.isascii():
-        return name.lower()
-    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())

@@ -19,6 +19,7 @@ from flame_host.api import ArchiveError, Archiver
 ARCHIVERS: dict[str, Archiver] = {archiver.name: archiver for archiver in [*tar_archivers(), *zip_archivers()]}
 CASES = [*hostile_tar.cases(), *hostile_zip.cases()]
 ONE_OF_EACH = {(case.error, case.mark): case for case in CASES}
+README = Path(__file__).parents[3] / "plugins" / "flame-archive-tar" / "README.md"
 PUBLISHED = {"tar": 227, "tar.gz": 17, "tar.bz2": 10, "tar.xz": 10, "zip": 186}
 
 
@@ -66,3 +67,4 @@ def test_the_published_counts_are_true() -> None:
     assert len({case.name for case in CASES}) == len(CASES)
     assert len({(case.format, case.data) for case in CASES}) == len(CASES)
     assert len(CASES) >= 150
+    assert f"{len(CASES)} hostile archives" in README.read_text()
