@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from flame_host import Host
     from flamepy._logs import TaskLogs
+    from flamepy._modules import ByValue
     from flamepy._source import Source
 
 _lock = threading.RLock()
@@ -40,6 +41,7 @@ class Client:
         self.connection: Connection = self.host.connect(endpoint)
         self.logs: TaskLogs = TaskLogs()
         self.users = 0
+        self.travelling: dict[str, ByValue] = {}
         self._remove_sink = self.host.add_log_sink(self.logs)
 
     def serializer(self, plan: Plan) -> Serializer:
@@ -53,8 +55,18 @@ class Client:
 
         return self.host.catalog.serializer(payload.format).loads(payload.data, buffers=[buffer_view(part) for part in payload.buffers])
 
+    def by_value(self, application: Application) -> ByValue:
+        """Which modules travel by value to an application; without a package of its own all that are not installed do."""
+        from flamepy._modules import ByValue
+
+        if application.name not in self.travelling:
+            self.travelling[application.name] = ByValue(self.serializer(application.plan), None)
+        return self.travelling[application.name]
+
     def close(self) -> None:
         try:
+            for travelling in self.travelling.values():
+                travelling.close()
             self.connection.close()
         finally:
             self._remove_sink()
@@ -152,6 +164,7 @@ def open_source(
 
     ordered = (not is_function(execution_object) if stateful is None else stateful) if autoscale is None else not autoscale
     serializer = client.serializer(application.plan)
+    client.by_value(application).add(execution_object)
     served: Any = partial(execution_object, *args, **(kwargs or {})) if args or kwargs else execution_object
     session = client.connection.open_session(
         SessionSpec(

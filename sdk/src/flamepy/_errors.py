@@ -7,7 +7,9 @@ when the exception's own type is unknown here.
 
 from __future__ import annotations
 
+import ast
 import builtins
+import itertools
 import json
 import linecache
 import os
@@ -17,6 +19,9 @@ from types import CodeType, TracebackType
 from typing import Any
 
 from flame_host.api import FlameError, NotSerializableError, RemoteError, TaskExitError
+from flame_host.api import errors as api_errors
+
+_HOST = os.path.join(os.path.dirname(os.path.dirname(api_errors.__file__)), "engine", "")
 
 
 def split(report: bytes) -> tuple[dict[str, Any], bytes]:
@@ -76,7 +81,10 @@ def _told(head: dict[str, Any]) -> BaseException:
     if kind is not None:
         try:
             error = kind.__new__(kind)
-            error.args = (head["message"],) if head["message"] else ()
+            message: Any = head["message"]
+            if issubclass(kind, KeyError):  # says the repr of what it was given
+                message = ast.literal_eval(message)
+            error.args = (message,) if message else ()
             if str(error) == head["message"]:
                 return error
         except Exception:  # a class that cannot be made like this
@@ -96,7 +104,7 @@ def _remote(head: dict[str, Any]) -> RemoteError:
 def _finish(error: BaseException, head: dict[str, Any]) -> None:
     if head.get("kind") == "unpicklable-result":  # what happened inside the serializer helps nobody: the error names the part
         return
-    error.__traceback__ = traceback_of(head.get("frames") or ())
+    error.__traceback__ = traceback_of(list(itertools.dropwhile(_is_ours, head.get("frames") or ())))
     notes = list(head.get("notes") or ())
     if head.get("kind") == "load":
         notes.append("raised in the worker while it loaded the service" + _import_advice(error))
@@ -109,6 +117,11 @@ def _finish(error: BaseException, head: dict[str, Any]) -> None:
         error.__cause__ = cause
     else:
         error.__context__ = cause
+
+
+def _is_ours(frame: Sequence[Any]) -> bool:
+    """The inline engine's frames, between the caller's and the task's."""
+    return str(frame[0]).startswith(_HOST)
 
 
 def _import_advice(error: BaseException) -> str:

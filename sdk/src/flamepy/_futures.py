@@ -192,17 +192,22 @@ class ObjectFuture(Future[T]):
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is done, whatever the outcome, and say whether it is."""
-        if self._state in _ENDED:
-            return True
+        return self._state in _ENDED or self._wait_until(self.done, timeout)
+
+    def _wait_until(self, enough: Callable[[], bool], timeout: float | None) -> bool:
         if self._source is not None and self.number:
             began = time.monotonic()
             self._source.session.assist(self, timeout)
-            if self._state in _ENDED:
+            if enough():
                 return True
             timeout = None if timeout is None else max(0.0, timeout - (time.monotonic() - began))
         condition = self._condition
         with condition:
-            return condition.wait_for(self.done, timeout)
+            return condition.wait_for(enough, timeout)
+
+    def _answers(self) -> bool:
+        """Whether it is done, or a generator that has begun to give items."""
+        return self._state in _ENDED or (self._extra is not None and "items" in self._extra)
 
     def done(self) -> bool:
         return self._state in _ENDED
@@ -347,13 +352,13 @@ class ObjectFuture(Future[T]):
             self._settle(_SAME, other, ())
 
     def stream(self, data: bytes, buffers: Sequence[Buffer]) -> None:
-        with _lock:
-            extra = self._rare()
-            items = extra.get("items")
-            if items is None:
-                from flamepy._streams import Items
+        extra = self._rare()
+        items = extra.get("items")
+        if items is None:  # one thread calls this, so nobody else makes them
+            from flamepy._streams import Items
 
-                items = extra["items"] = Items(self)
+            items = extra["items"] = Items(self)
+            self._bound().streams.add(self)
         items.append(data, buffers)
 
     # ------------------------------------------------------------------ the executor's side (concurrent.futures.Future)
@@ -456,7 +461,7 @@ class ObjectFuture(Future[T]):
         return self._wait_for(timeout) or (None if not self.failed() else self._decode())
 
     def _wait_for(self, timeout: float | None) -> BaseException | None:
-        if self._state != FINISHED and not (self._extra and "items" in self._extra) and not self.wait(timeout):
+        if not self._answers() and not self._wait_until(self._answers, timeout):
             return self._too_late(timeout)
         if self._state in (CANCELLED, CANCELLED_AND_NOTIFIED):
             return CancelledError()

@@ -22,7 +22,7 @@ _SOURCES = ("", "src")
 
 
 class ByValue:
-    """Within the block, modules added travel by value, with this project's serializer."""
+    """Until closed, modules added travel by value, with this project's serializer."""
 
     def __init__(self, serializer: Serializer, project: Path | None) -> None:
         self._serializer = serializer
@@ -62,10 +62,7 @@ class ByValue:
         places = (self._project / source for source in _SOURCES)
         return any(path in (place / (name.replace(".", "/") + ".py"), place / name.replace(".", "/") / "__init__.py") for place in places)
 
-    def __enter__(self) -> ByValue:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._stack.close()
 
 

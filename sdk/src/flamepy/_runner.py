@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
-from flame_host.api import Application, ApplicationExistsError, ClosedError, ConfigError, PackageRef, Plan, negotiate
+from flame_host.api import Application, ApplicationExistsError, ClosedError, ConfigError, PackageRef, Plan, SessionState, negotiate
 from flamepy._client import Client, acquire, open_source, release
 from flamepy._refs import ObjectRef
 from flamepy._service import RunnerService
@@ -18,7 +18,7 @@ from flamepy._service import RunnerService
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from flame_host.api import Resources
+    from flame_host.api import Connection, Resources
     from flamepy._config import FlameContext
     from flamepy._futures import ObjectFuture
     from flamepy._settings import Settings
@@ -124,6 +124,7 @@ class Runner:
         return self
 
     def _open(self, undo: contextlib.ExitStack) -> None:
+        from flamepy._modules import ByValue
         from flamepy._settings import resolve
 
         self._settings = settings = resolve(self._project, self._keywords, self._context)
@@ -147,7 +148,8 @@ class Runner:
             arguments=template.arguments if template else (),
         )
         self._application = self._register(client, application, undo)
-        undo.enter_context(self._by_value(client, plan))
+        client.travelling[self.name] = ByValue(client.serializer(plan), self._project if self._packs else None)
+        undo.callback(self._stop_travelling, client)
         undo.push(self._close_services)
 
     def _claim_name(self, endpoint: str, undo: contextlib.ExitStack) -> None:
@@ -186,15 +188,20 @@ class Runner:
                 return there  # whoever registered it will unregister it
             connection.unregister_application(self.name)
         connection.register_application(application)
-        undo.callback(connection.unregister_application, self.name)
+        undo.callback(self._unregister, connection)
         return application
 
-    def _by_value(self, client: Client, plan: Plan) -> contextlib.AbstractContextManager[Any]:
-        """Until closed, code the workers cannot import travels by value; what that is shows when services are made."""
-        from flamepy._modules import ByValue
+    def _stop_travelling(self, client: Client) -> None:
+        travelling = client.travelling.pop(self.name, None)
+        if travelling is not None:
+            travelling.close()
 
-        self._travelling = ByValue(client.serializer(plan), self._project if self._packs else None)
-        return self._travelling
+    def _unregister(self, connection: Connection) -> None:
+        """Sessions that were opened by the application's name go with it."""
+        for session in connection.list_sessions():
+            if session.application == self.name and session.state is SessionState.OPEN:
+                connection.close_session(session.session_id)
+        connection.unregister_application(self.name)
 
     def _close_services(self, kind: type[BaseException] | None, *_: object) -> None:
         """Close all, whatever happens to one; what is not wanted any more is not waited for."""
@@ -287,7 +294,6 @@ class Runner:
             spec: ``min_instances``, ``max_instances``, ``retries``, ``timeout``, ``priority``; see `flame_host.api.SessionSpec`.
         """
         client, application, settings = self._opened()
-        self._travelling.add(execution_object)
         opened = open_source(
             client, application, execution_object, args=args, kwargs=kwargs, autoscale=autoscale, stateful=stateful, warmup=warmup,
             resreq=resreq, logs=settings.logs, logger=self._logger, **spec,

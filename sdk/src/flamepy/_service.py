@@ -63,7 +63,7 @@ class RemoteMethod(Generic[P, R]):
         return cast(R, (getattr(target, self._method) if self._method else target)(*args, **kwargs))
 
     def __repr__(self) -> str:
-        return f"<remote method {self._service.name}.{self.__name__} on {self._service.endpoint}>"
+        return f"<remote method {self._service._name}.{self.__name__} on {self._service._endpoint}>"
 
 
 class _Methods:
@@ -99,6 +99,7 @@ class RunnerService(Generic[P, R]):
         return service
 
     def _bind(self, execution_object: Any, opened: tuple[Source, bool]) -> None:
+        # Few public names: each is one the user's methods cannot have without `methods`.
         self._source, self._ordered = opened
         self._object = execution_object
         self._local: Any = None
@@ -111,14 +112,14 @@ class RunnerService(Generic[P, R]):
         found: dict[str, RemoteMethod[..., Any]] = {
             name: RemoteMethod(self, name, original) for name, original in public_methods(execution_object)
         }
-        self.methods = _Methods(found, self.name)
+        self.methods = _Methods(found, self._name)
         self.__doc__ = inspect.getdoc(execution_object)
         taken = sorted(name for name in found if hasattr(type(self), name) or name in self.__dict__)
         for name in found.keys() - set(taken):
             self.__dict__[name] = found[name]
         if taken:
             warnings.warn(
-                f"{self.name} has methods named like those of RunnerService: {', '.join(taken)}; reach them as "
+                f"{self._name} has methods named like those of RunnerService: {', '.join(taken)}; reach them as "
                 + ", ".join(f"svc.methods.{name}(...)" for name in taken),
                 stacklevel=4,
             )
@@ -166,13 +167,13 @@ class RunnerService(Generic[P, R]):
 
     def _not_callable(self) -> TypeError:
         names = ", ".join(sorted(name for name in vars(self.methods) if not name.startswith("_"))) or "none"
-        return TypeError(f"{self.name} cannot be called itself; its methods: {names}")
+        return TypeError(f"{self._name} cannot be called itself; its methods: {names}")
 
     def __getattr__(self, name: str) -> RemoteMethod[..., Any]:
         # Only for what is not there: wrappers are attributes of the instance.
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        raise _no_method(self.name, name, [known for known in vars(self.methods) if not known.startswith("_")])
+        raise _no_method(self._name, name, [known for known in vars(self.methods) if not known.startswith("_")])
 
     def _local_object(self) -> Any:
         if self._local is None:
@@ -182,7 +183,7 @@ class RunnerService(Generic[P, R]):
     # ------------------------------------------------------------------ about it
 
     @property
-    def name(self) -> str:
+    def _name(self) -> str:
         """What the execution object is called."""
         return name_of(self._object)
 
@@ -191,7 +192,7 @@ class RunnerService(Generic[P, R]):
         return self._source.session.session_id
 
     @property
-    def endpoint(self) -> str:
+    def _endpoint(self) -> str:
         """The engine its calls run on."""
         return self._source.connection.endpoint
 
@@ -208,19 +209,16 @@ class RunnerService(Generic[P, R]):
         if self._closed:
             return
         self._closed = True
+        self._source.abandon_streams()
         try:
             self._source.session.close(wait=wait)
         finally:
             if self._on_close is not None:
                 self._on_close()
 
-    @property
-    def closed(self) -> bool:
-        return self._closed
-
     def __enter__(self) -> RunnerService[P, R]:
         if self._closed:
-            raise ClosedError(f"service {self.name} is closed")
+            raise ClosedError(f"service {self._name} is closed")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -232,14 +230,14 @@ class RunnerService(Generic[P, R]):
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
         kind = "stateful" if self._ordered else "stateless"
-        return f"<RunnerService {self.name} ({kind}, {state}) session {self.session_id} of {self._source.application} on {self.endpoint}>"
+        return f"<RunnerService {self._name} ({kind}, {state}) session {self.session_id} of {self._source.application} on {self._endpoint}>"
 
     def _repr_html_(self) -> str:
         from flamepy._html import table
 
-        rows = {"service": self.name, "kind": "stateful" if self._ordered else "stateless", "state": "closed" if self._closed else "open"}
+        rows = {"service": self._name, "kind": "stateful" if self._ordered else "stateless", "state": "closed" if self._closed else "open"}
         info = self.info()
-        rows |= {"session": self.session_id, "application": self._source.application, "engine": self.endpoint}
+        rows |= {"session": self.session_id, "application": self._source.application, "engine": self._endpoint}
         rows |= {name: str(getattr(info, name)) for name in ("pending", "running", "succeeded", "failed")}
         return table("RunnerService", rows)
 

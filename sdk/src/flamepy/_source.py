@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 class Source:
     """One open session with its serializer; shared by all futures of a service."""
 
-    __slots__ = ("application", "connection", "format", "label", "loads", "logs", "serializer", "session")
+    __slots__ = ("application", "connection", "format", "label", "loads", "logs", "serializer", "session", "streams")
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class Source:
         self.application = application
         self.label = label
         self.logs = logs
+        self.streams: weakref.WeakSet[ObjectFuture[Any]] = weakref.WeakSet()
 
     def decode(self, data: bytes, buffers: Sequence[memoryview] = ()) -> Any:
         return self.serializer.loads(data, buffers=buffers)
@@ -49,6 +51,11 @@ class Source:
         """Store a result in the cache, under the task's own key."""
         key = f"{self.application}/{self.session.session_id}/{future.number or id(future)}"
         return ObjectRef.of(self.connection.objects.put(key, future.payload()))
+
+    def abandon_streams(self) -> None:
+        """Cancel generators that wait for somebody to take their items: at the end of a session nobody will."""
+        for future in list(self.streams):
+            future.cancel()
 
     def logs_of(self, number: int) -> str:
         return "" if self.logs is None else self.logs.of(self.session.session_id, number)
