@@ -92,7 +92,7 @@ def service_of_instance(remote: RemoteClass, args: tuple[Any, ...], kwargs: Mapp
 def _service(key: object, make: Callable[[], Any], resource: Resource) -> RunnerService[..., Any]:
     with _lock:
         service = _services.get(key)
-        if service is None or service.closed:
+        if service is None or service._closed:
             served = make()
             options: dict[str, Any] = {}
             if isinstance(served, ServedFunction):
