@@ -229,3 +229,32 @@ def test_a_stale_socket_of_a_process_long_gone_is_replaced(program, sockets):
     assert path.stat().st_ino != inode
     process.terminate()
     assert process.wait(10) == 0
+
+
+SDK_SERVICE = """
+import flamepy
+from flamepy.service import FlameService, TaskOutput
+
+class Greeter(FlameService):
+    def on_session_enter(self, context):
+        self.greeting = context.common_data()
+
+    def on_task_invoke(self, context):
+        if context.input == "nobody":
+            raise LookupError("nobody to greet")
+        return TaskOutput(f"{self.greeting}, {context.input}")
+
+    def on_session_leave(self):
+        print("bye", flush=True)
+
+flamepy.run(Greeter())
+"""
+
+
+def test_a_service_written_with_the_sdk_is_served_by_flamepy_run(manager, program):
+    import pickle
+
+    binding = manager.bind(program(SDK_SERVICE), "session", pickle.dumps("hello"))
+    assert "LookupError: nobody to greet" in binding.invoke(pickle.dumps("nobody")).message
+    assert pickle.loads(binding.invoke(pickle.dumps("world")).output) == "hello, world"
+    assert binding.unbind().stdout == "bye\n"
