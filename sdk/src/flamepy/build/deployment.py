@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Deployment"]
 
 _TRANSPORT = "cloudpickle/1"
-_MODULE = re.compile(r"\w+")
+_MODULE = re.compile(r"[A-Za-z0-9_-]+")
 # Whoever starts the server may itself be a worker, or have an account; its endpoints must not be taken for these.
 _NOT_OURS = ("FLASH_RESOURCE_NAME", "RUNPOD_ENDPOINT_ID", "FLASH_MANIFEST_PATH", "FLAME_SERVED_RESOURCE")
 
