@@ -134,8 +134,10 @@ class Router:
 def _homes(manifest: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
     for resource, entry in (manifest.get("resources") or {}).items():
         for function in entry.get("functions") or ():
+            # What was defined under one name may be served under another; a call knows the one it was defined by.
             name = function.get("name", "")
-            yield (function.get("module", ""), function.get("qualname") or name), (resource, name)
+            module, _, qualname = (function.get("original") or f"{function.get('module', '')}:{name}").partition(":")
+            yield (module, qualname), (resource, name)
 
 
 def _endpoints_of_environment() -> dict[str, str]:

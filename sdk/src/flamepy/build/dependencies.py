@@ -1,0 +1,182 @@
+"""What the project's code needs, installed beside it for the platform and Python the archive is for."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flame_host.api import InstallError
+from flamepy._settings import ToolTable
+from flamepy.build.errors import BuildError, Problem
+
+__all__ = ["Target", "install", "requirements_of", "take_over"]
+
+_BUNDLED = {"flame-host", "flame-host-sdk", "flamepy"}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_INCLUDE = re.compile(r"^(-r|--requirement|-c|--constraint)[ =]\s*(.+)$")
+_MACHINE_FILES = {"direct_url.json", "uv_cache.json", ".lock", "uv_build.json"}
+"""Say where and when something was installed: two builds of the same would differ by them."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Attributes:
+    python: ``"3.11"``, empty for this one. platform: as the installer names it, ``"x86_64-manylinux_2_28"``; empty for this one.
+    """
+
+    python: str = ""
+    platform: str = ""
+
+    def __post_init__(self) -> None:
+        if self.python and not re.fullmatch(r"3\.\d+(\.\d+)?", self.python):
+            raise BuildError(f"python {self.python!r} is no version", hint="write  --python 3.11")
+
+    @property
+    def is_this(self) -> bool:
+        """Whether what is installed for it can be imported here."""
+        return not self.platform and self.python in ("", f"{sys.version_info.major}.{sys.version_info.minor}")
+
+
+def requirements_of(root: Path, declared: Iterable[str]) -> list[str]:
+    """Lines as an installer reads them: of ``requirements.txt``, ``pyproject.toml``, ``[tool.flame]`` and the decorators.
+
+    Args:
+        declared: by the resources and decorators.
+    """
+    lines = [*_of_file(root / "requirements.txt"), *_of_pyproject(root), *ToolTable.of(root).values.get("dependencies", ()), *declared]
+    return [line for line in dict.fromkeys(lines) if _name_of(line) not in _BUNDLED]
+
+
+def _of_file(path: Path) -> list[str]:
+    if not path.is_file():
+        return []
+    lines = []
+    text = path.read_text(encoding="utf-8", errors="replace").replace("\\\n", " ")
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = re.sub(r"(^|\s+)#.*$", "", raw).strip()
+        if line.startswith(("-e", "--editable")):
+            raise BuildError([Problem(path.name, number, f"{line!r} is installed in place and cannot travel; name what it provides")])
+        include = _INCLUDE.match(line)
+        if include:
+            line = f"{include[1]} {path.parent / include[2].strip()}"
+        if line:
+            lines.append(line)
+    return lines
+
+
+def _of_pyproject(root: Path) -> list[str]:
+    path = root / "pyproject.toml"
+    if not path.is_file():
+        return []
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    project: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8")).get("project", {})
+    if "dependencies" in project.get("dynamic", ()):
+        raise BuildError([Problem(path.name, 0, "dependencies are dynamic, which only a build of the project could tell; list them")])
+    return [str(line) for line in project.get("dependencies", ())]
+
+
+def _name_of(line: str) -> str:
+    match = _NAME.match(line)
+    return re.sub(r"[-_.]+", "-", match[0]).lower() if match else ""
+
+
+def install(requirements: Sequence[str], directory: Path, project: Path, target: Target, *, no_deps: bool = False) -> None:
+    """Install into a directory of its own, and take out of it what is not the same everywhere.
+
+    Args:
+        no_deps: only what is named, not what that depends on.
+
+    Raises:
+        InstallError: with the last lines of what the installer said.
+    """
+    directory.mkdir(parents=True)
+    wanted = directory.with_name(f"{directory.name}.txt")
+    wanted.write_text("\n".join(requirements) + "\n", encoding="utf-8")
+    order = [*_installer(target), "--target", os.fspath(directory), "-r", os.fspath(wanted)]
+    if no_deps:
+        order.append("--no-deps")
+    done = subprocess.run(
+        order, cwd=project, capture_output=True, text=True, errors="replace", timeout=1800, check=False, stdin=subprocess.DEVNULL
+    )
+    if done.returncode:
+        tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-20:])
+        raise InstallError("the dependencies of the handlers cannot be installed", tail=tail, hint=_hint(target))
+    _normalise(directory)
+
+
+def _hint(target: Target) -> str:
+    if target.is_this:
+        return "try it by hand:  uv pip install --target DIRECTORY …"
+    return "for another platform or Python only wheels are taken: is there one of every dependency?"
+
+
+def _installer(target: Target) -> list[str]:
+    from flame_host import Host
+
+    settings = Host().settings
+    uv = shutil.which("uv") or shutil.which("uv", path=os.path.dirname(sys.executable))
+    order = [uv, "pip", "install", "--quiet", "--python", sys.executable, "--link-mode", "copy"] if uv else _pip()
+    for directory in settings.wheelhouse:
+        order += ["--find-links", directory]
+    if settings.offline:
+        order.append("--offline" if uv else "--no-index")
+    if not target.is_this:
+        order += ["--only-binary", ":all:"]
+        if target.python:
+            order += ["--python-version", target.python]
+        if target.platform:
+            order += ["--python-platform" if uv else "--platform", target.platform]
+    return order
+
+
+def _pip() -> list[str]:
+    return [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input", "--no-compile"]
+
+
+def _normalise(directory: Path) -> None:
+    """Bytecode and start scripts name this machine's paths and times; no worker starts a script."""
+    shutil.rmtree(directory / "bin", ignore_errors=True)
+    for path in sorted(directory.rglob("*"), reverse=True):
+        if path.name == "__pycache__":
+            shutil.rmtree(path)
+        elif path.is_file() and (path.suffix == ".pyc" or path.name in _MACHINE_FILES):
+            path.unlink()
+    for record in directory.glob("*.dist-info/RECORD"):
+        lines = record.read_text(encoding="utf-8").splitlines()
+        kept = [line for line in lines if (directory / line.rpartition(",")[0].rpartition(",")[0].strip('"')).is_file()]
+        record.write_text("\n".join(sorted(kept)) + "\n", encoding="utf-8")
+
+
+def take_over(installed: Path, build: Path, roots: Sequence[str]) -> list[str]:
+    """Move what was installed beside the project's files; returns its top-level names.
+
+    Raises:
+        BuildError: something installed has the name of something of the project.
+    """
+    own = {entry.name.casefold(): f"{root}/{entry.name}".removeprefix("./") for root in reversed(roots) for entry in _entries(build / root)}
+    own |= {name.removesuffix(".py"): shown for name, shown in own.items() if name.endswith(".py")}
+    names = sorted(entry.name for entry in installed.iterdir())
+    problems = [
+        Problem(own[key], 0, f"has the name of a dependency's {name!r}; one would hide the other, so rename it or leave it out")
+        for name in names
+        if (key := name.casefold().removesuffix(".py")) in own
+    ]
+    if problems:
+        raise BuildError(problems)
+    for name in names:
+        shutil.move(installed / name, build / name)
+    return names
+
+
+def _entries(directory: Path) -> list[Path]:
+    return list(directory.iterdir()) if directory.is_dir() else []

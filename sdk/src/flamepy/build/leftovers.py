@@ -1,0 +1,114 @@
+"""Uses of the decorator that nobody understood: each would be an endpoint that silently is none."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator, Mapping
+
+from flamepy.build.expressions import Evaluator
+from flamepy.build.values import External, Value, external, is_ours
+
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def report_leftovers(tree: ast.Module, evaluator: Evaluator, names: Mapping[str, Value]) -> None:
+    """Note a problem for each of them.
+
+    Args:
+        names: those of the module, as they stand at its end.
+    """
+    _Search(evaluator).visit_all(tree.body, names, inside="")
+
+
+class _Search:
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+
+    def visit_all(self, nodes: Iterable[ast.AST], names: Mapping[str, Value], inside: str) -> None:
+        for node in nodes:
+            self._visit(node, names, inside)
+
+    def _visit(self, node: ast.AST, names: Mapping[str, Value], inside: str) -> None:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            self._decorators(node, names, inside)
+        if isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Load) and self._is_ours(node, names):
+            if node not in self._evaluator.understood:
+                message = f"{ast.unparse(node)} is used in a way that cannot be resolved without running it{inside}"
+                self._evaluator.problem(node, message)
+            return
+        if isinstance(node, _FUNCTIONS):
+            outer = [
+                *(getattr(node, "decorator_list", [])),
+                *node.args.defaults,
+                *(default for default in node.args.kw_defaults if default),
+            ]
+            self.visit_all(outer, names, inside)
+            body = node.body if isinstance(node.body, list) else [node.body]
+            name = getattr(node, "name", "a lambda")
+            self.visit_all(body, _scope_of(node, body, names), f"; it stands inside {name}, which would have to run first")
+        elif isinstance(node, _COMPREHENSIONS):
+            bound = {name for generator in node.generators for name in _targets(generator.target)}
+            self.visit_all(ast.iter_child_nodes(node), {key: value for key, value in names.items() if key not in bound}, inside)
+        else:
+            self.visit_all(ast.iter_child_nodes(node), names, inside)
+
+    def _decorators(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, names: Mapping[str, Value], inside: str) -> None:
+        for decorator in node.decorator_list:
+            callee = decorator.func if isinstance(decorator, ast.Call) else decorator
+            if not isinstance(callee, (ast.Name, ast.Attribute)) or callee in self._evaluator.understood:
+                continue
+            if self._is_ours(callee, names):
+                self._evaluator.understood.add(callee)
+                where = "inside a function" if inside else "only when this file is run as a script"
+                self._evaluator.problem(
+                    decorator, f"{node.name} is defined {where}, so a worker cannot import it; move it to the top of the module"
+                )
+
+    def _is_ours(self, node: ast.Name | ast.Attribute, names: Mapping[str, Value]) -> bool:
+        parts: list[str] = []
+        inner: ast.expr = node
+        while isinstance(inner, ast.Attribute):
+            parts.append(inner.attr)
+            inner = inner.value
+        if not isinstance(inner, ast.Name) or inner.id not in names:
+            return False
+        quiet = Evaluator(self._evaluator.module, self._evaluator.program)
+        return is_ours(quiet.evaluate(node, names))
+
+
+def _scope_of(
+    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, body: Iterable[ast.AST], names: Mapping[str, Value]
+) -> dict[str, Value]:
+    """Names as a function sees them: its own hide the module's; only imports of its own are looked into."""
+    arguments = node.args
+    own = {argument.arg for argument in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)}
+    own |= {argument.arg for argument in (arguments.vararg, arguments.kwarg) if argument}
+    imported: dict[str, Value] = {}
+    for inner in _own_nodes(body):
+        if isinstance(inner, ast.Import):
+            for alias in inner.names:
+                imported[alias.asname or alias.name.partition(".")[0]] = External(
+                    alias.name if alias.asname else alias.name.partition(".")[0]
+                )
+        elif isinstance(inner, ast.ImportFrom) and not inner.level:
+            imported.update({alias.asname or alias.name: external(f"{inner.module}.{alias.name}") for alias in inner.names})
+        elif isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            own.add(inner.name)
+        elif isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+            own.add(inner.id)
+    return {**{name: value for name, value in names.items() if name not in own}, **imported}
+
+
+def _own_nodes(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """What belongs to a function's own scope, not to that of a function inside it."""
+    for node in body:
+        yield node
+        if not isinstance(node, (*_FUNCTIONS, ast.ClassDef)):
+            yield from _own_nodes(ast.iter_child_nodes(node))
+
+
+def _targets(target: ast.expr) -> Iterator[str]:
+    for node in ast.walk(target):
+        if isinstance(node, ast.Name):
+            yield node.id

@@ -1,0 +1,163 @@
+"""``flash_manifest.json``: which endpoint serves which function."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from flamepy.build.errors import BuildError, Problem
+from flamepy.build.scanner import RemoteFunctionMetadata
+
+__all__ = ["SCHEMA_VERSION", "ManifestBuilder", "handler_module", "manifest_schema"]
+
+SCHEMA_VERSION = "1.0"
+"""A new minor version only adds keys that readers may ignore; anything else makes a new major one, which old readers refuse."""
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+
+
+class ManifestBuilder:
+    """Groups functions by their resource.
+
+    Args:
+        facts: more keys for the top level, such as ``source_paths``.
+    """
+
+    def __init__(self, project_name: str, functions: Iterable[RemoteFunctionMetadata], *, facts: Mapping[str, Any] | None = None) -> None:
+        self.project_name = project_name
+        self.functions = list(functions)
+        self._facts = dict(facts or {})
+
+    def build(self) -> dict[str, Any]:
+        """The manifest as a dict.
+
+        Raises:
+            BuildError: a name is served twice, or two resources of one name differ.
+        """
+        problems = [*_served_twice(self.functions), *_differing(self.functions), *_same_handler(self.functions)]
+        if problems:
+            raise BuildError(problems, hint="jobs ask for functions by name, so a name can stand for one only")
+        groups: dict[str, list[RemoteFunctionMetadata]] = {}
+        for function in self.functions:
+            groups.setdefault(function.resource_config_name, []).append(function)
+        return {
+            "version": SCHEMA_VERSION,
+            "generated_at": _now(),
+            "project_name": self.project_name,
+            **self._facts,
+            "resources": {name: _resource(name, groups[name]) for name in sorted(groups)},
+            "function_registry": {
+                function.function_name: function.resource_config_name
+                for function in sorted(self.functions, key=lambda function: function.function_name)
+            },
+        }
+
+    def write_to_file(self, path: str | Path) -> Path:
+        """Build it and write it as JSON; returns the path."""
+        return write_manifest(self.build(), Path(path))
+
+
+def write_manifest(manifest: Mapping[str, Any], path: Path) -> Path:
+    path.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def manifest_schema() -> dict[str, Any]:
+    """The JSON Schema of manifests, as it is published."""
+    schema: dict[str, Any] = json.loads(Path(__file__).with_name("flash_manifest.schema.json").read_text(encoding="utf-8"))
+    return schema
+
+
+def handler_module(resource: str) -> str:
+    """Module name of a resource's handler: a file name on every system, whatever the resource is called."""
+    safe = _UNSAFE.sub("_", resource)
+    if safe != resource or len(safe) > 80:
+        # Distinct resources keep distinct files: what was replaced is told apart by the hash.
+        safe = f"{safe[:80]}_{hashlib.sha256(resource.encode()).hexdigest()[:8]}"
+    return f"handler_{safe}"
+
+
+def _resource(name: str, functions: Sequence[RemoteFunctionMetadata]) -> dict[str, Any]:
+    first = functions[0]
+    settings = dict(first.settings)
+    own = [settings.pop("dependencies", []), *(function.dependencies for function in functions)]
+    system = [settings.pop("system_dependencies", []), *(function.system_dependencies for function in functions)]
+    options = settings.pop("options", None)
+    return {
+        "resource_type": first.resource_type,
+        "handler_file": f"{handler_module(name)}.py",
+        **settings,
+        **({"options": options} if options else {}),
+        "dependencies": _merged(own),
+        "system_dependencies": _merged(system),
+        "functions": [_function(function) for function in functions],
+    }
+
+
+def _function(function: RemoteFunctionMetadata) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "name": function.function_name,
+        "module": function.module_path,
+        "is_async": function.is_async,
+        "is_class": function.is_class,
+        "parameters": list(function.parameters),
+        "docstring": function.docstring,
+    }
+    if function.line:
+        entry["line"] = function.line
+    if function.original:
+        entry["original"] = function.original
+    if function.is_class:
+        entry["methods"] = [
+            {"name": method.name, "is_async": method.is_async, "parameters": list(method.parameters)} for method in function.methods
+        ]
+    return entry
+
+
+def _merged(lists: Iterable[Iterable[str]]) -> list[str]:
+    return list(dict.fromkeys(text for texts in lists for text in texts))
+
+
+def _now() -> str:
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    moment = datetime.fromtimestamp(int(epoch), timezone.utc) if epoch.isdigit() else datetime.now(timezone.utc)
+    return moment.replace(tzinfo=None).isoformat() + "Z"
+
+
+def _served_twice(functions: Iterable[RemoteFunctionMetadata]) -> Iterable[Problem]:
+    first: dict[str, RemoteFunctionMetadata] = {}
+    for function in functions:
+        other = first.setdefault(function.function_name, function)
+        if other is not function:
+            there = f"resource {other.resource_config_name!r} ({other.module_path})"
+            message = f"{function.function_name!r} is served by resource {function.resource_config_name!r} and by {there}"
+            yield Problem(function.file_path.name, function.line, message)
+
+
+def _differing(functions: Iterable[RemoteFunctionMetadata]) -> Iterable[Problem]:
+    first: dict[str, RemoteFunctionMetadata] = {}
+    for function in functions:
+        other = first.setdefault(function.resource_config_name, function)
+        if other.resource_type != function.resource_type or dict(other.settings) != dict(function.settings):
+            message = (
+                f"resource {function.resource_config_name!r} of {function.function_name} is not the one of {other.function_name}: "
+                f"a {function.resource_type} and a {other.resource_type}, or with other settings"
+            )
+            yield Problem(function.file_path.name, function.line, message)
+
+
+def _same_handler(functions: Iterable[RemoteFunctionMetadata]) -> Iterable[Problem]:
+    """Names that differ in case only are one file on some systems."""
+    first: dict[str, str] = {}
+    for function in functions:
+        name = function.resource_config_name
+        other = first.setdefault(handler_module(name).casefold(), name)
+        if other != name:
+            message = f"resources {other!r} and {name!r} differ in case only, and would share the file {handler_module(name)}.py"
+            yield Problem(function.file_path.name, function.line, message)

@@ -1,0 +1,242 @@
+"""Running a module's statements over what can be known, in order, without executing any."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+
+from flamepy.build.expressions import Evaluator, Program
+from flamepy.build.modules import SourceModule
+from flamepy.build.values import (
+    OUR_NAMES,
+    Collection,
+    Definition,
+    External,
+    ProjectModule,
+    RemoteValue,
+    Unknown,
+    Value,
+    external,
+    is_ours,
+)
+
+Names = dict[str, Value]
+
+
+class Interpreter:
+    """Binds the names of one module.
+
+    Attributes:
+        names: as they stand at the end of what was read.
+        foreign_stars: modules from outside whose names were taken with ``*``, so that nobody knows what they are.
+    """
+
+    def __init__(self, module: SourceModule, program: Program) -> None:
+        self.module = module
+        self.names: Names = {}
+        self.foreign_stars: list[str] = []
+        self.evaluator = Evaluator(module, program)
+        self._program = program
+        self._changed_elsewhere = set(_globals_of(module.tree))
+
+    def run(self) -> None:
+        self._block(self.module.tree.body, self.names, "", "")
+
+    def _block(self, body: list[ast.stmt], names: Names, prefix: str, condition: str) -> None:
+        for statement in body:
+            method = getattr(self, f"_{type(statement).__name__.lower()}", None)
+            if method is not None:
+                method(statement, names, prefix, condition)
+
+    # ------------------------------------------------------------------ definitions
+
+    def _functiondef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, names: Names, prefix: str, condition: str) -> None:
+        qualname = prefix + node.name
+        attributes: Names = {}
+        bases: tuple[Value, ...] = ()
+        if isinstance(node, ast.ClassDef):
+            bases = tuple(self.evaluator.evaluate(base, names) for base in node.bases)
+            # A class body sees the module's names, but the module does not see its.
+            inner = _Scope(names, attributes)
+            self._block(node.body, inner, qualname + ".", condition)
+        definition = Definition(node, self.module.name, qualname, attributes, bases)
+        value: Value = definition
+        for decorator in reversed(node.decorator_list):
+            found = self.evaluator.evaluate(decorator, names)
+            if not is_ours(found):
+                self._look_alike(decorator, names)
+                continue
+            if isinstance(value, RemoteValue):
+                self.evaluator.problem(decorator, f"{qualname} is decorated with @remote twice")
+                continue
+            if prefix and not isinstance(node, ast.ClassDef):
+                self.evaluator.understood.add(decorator)
+                self.evaluator.problem(
+                    decorator, f"{qualname} is a method; put @remote on the class, whose methods are then called by name"
+                )
+                continue
+            made = self.evaluator.put_decorator_on(definition, found, qualname, decorator)
+            made.conditional = condition
+            value = made
+        names[node.name] = value
+
+    _asyncfunctiondef = _classdef = _functiondef
+
+    def _look_alike(self, decorator: ast.expr, names: Names) -> None:
+        """A bare name ``remote`` that nothing here binds may come from anywhere, so also from us."""
+        callee = decorator.func if isinstance(decorator, ast.Call) else decorator
+        if isinstance(callee, ast.Name) and callee.id == "remote" and callee.id not in names:
+            stars = ", ".join(self.foreign_stars)
+            why = f"it may come from {stars} by import *" if stars else "nothing in this module binds that name"
+            self.evaluator.problem(decorator, f"@remote cannot be resolved, because {why}; write  from flamepy import remote")
+
+    # ------------------------------------------------------------------ bindings
+
+    def _assign(self, node: ast.Assign, names: Names, prefix: str, condition: str) -> None:
+        value = self.evaluator.evaluate(node.value, names)
+        for target in node.targets:
+            self._bind(target, value, node.value, names, condition)
+
+    def _annassign(self, node: ast.AnnAssign, names: Names, prefix: str, condition: str) -> None:
+        if node.value is not None:
+            self._bind(node.target, self.evaluator.evaluate(node.value, names), node.value, names, condition)
+
+    def _augassign(self, node: ast.AugAssign, names: Names, prefix: str, condition: str) -> None:
+        if isinstance(node.target, ast.Name):
+            before = names.get(node.target.id, Unknown(f"{node.target.id} is not bound"))
+            names[node.target.id] = self.evaluator.combine(node.op, before, self.evaluator.evaluate(node.value, names), node)
+
+    def _bind(self, target: ast.expr, value: Value, source: ast.expr, names: Names, condition: str) -> None:
+        if isinstance(target, ast.Name):
+            if is_ours(value) and isinstance(source, (ast.Name, ast.Attribute, ast.Call)):
+                self.evaluator.understood.add(source)
+            if isinstance(value, RemoteValue) and not value.name and not isinstance(names, _Scope):
+                value.name, value.conditional = target.id, condition
+            if target.id in self._changed_elsewhere:
+                value = Unknown(f"a function changes {target.id}, by global")
+            names[target.id] = value
+        elif isinstance(target, (ast.Tuple, ast.List)):
+            values = list(value.entries.values()) if isinstance(value, Collection) else []
+            parts = source.elts if isinstance(source, (ast.Tuple, ast.List)) else [source] * len(target.elts)
+            for index, part in enumerate(target.elts):
+                whole = len(values) == len(target.elts) == len(parts)
+                self._bind(part, values[index] if whole else Unknown("it is unpacked"), parts[index] if whole else source, names, condition)
+
+    def _expr(self, node: ast.Expr, names: Names, prefix: str, condition: str) -> None:
+        self.evaluator.evaluate(node.value, names)
+
+    def _delete(self, node: ast.Delete, names: Names, prefix: str, condition: str) -> None:
+        for target in node.targets:
+            if isinstance(target, ast.Name):
+                names.pop(target.id, None)
+
+    # ------------------------------------------------------------------ imports
+
+    def _import(self, node: ast.Import, names: Names, prefix: str, condition: str) -> None:
+        for alias in node.names:
+            name = alias.name if alias.asname else alias.name.partition(".")[0]
+            names[alias.asname or name] = self._module(name)
+
+    def _importfrom(self, node: ast.ImportFrom, names: Names, prefix: str, condition: str) -> None:
+        source = self._source_of(node)
+        for alias in node.names:
+            if alias.name == "*":
+                self._star(source, names)
+            elif self._program.has_module(source):
+                names[alias.asname or alias.name] = self._program.member(source, alias.name)
+            else:
+                names[alias.asname or alias.name] = external(f"{source}.{alias.name}")
+
+    def _source_of(self, node: ast.ImportFrom) -> str:
+        if not node.level:
+            return node.module or ""
+        parts = self.module.package.split(".") if self.module.package else []
+        parts = parts[: len(parts) - node.level + 1]
+        return ".".join([*parts, node.module] if node.module else parts)
+
+    def _star(self, source: str, names: Names) -> None:
+        if self._program.has_module(source):
+            names.update(self._program.public_members(source))
+        elif source == "flamepy":
+            names.update({name: external(f"flamepy.{name}") for name in OUR_NAMES})
+        else:
+            self.foreign_stars.append(source)
+
+    def _module(self, name: str) -> Value:
+        return ProjectModule(name) if self._program.has_module(name) else External(name)
+
+    # ------------------------------------------------------------------ branches
+
+    def _if(self, node: ast.If, names: Names, prefix: str, condition: str) -> None:
+        test = ast.unparse(node.test)
+        if test.rpartition(".")[2] == "TYPE_CHECKING":
+            self._block(node.orelse, names, prefix, condition)
+            return
+        if "__name__" in test and "__main__" in test:
+            self._block(node.orelse, names, prefix, condition)
+            return  # what it decorates, the search for leftovers finds
+        other = names.copy()
+        self._block(node.body, names, prefix, f"if {test}")
+        self._block(node.orelse, other, prefix, f"else of if {test}")
+        for name in names.keys() | other.keys():
+            here, there = names.get(name), other.get(name)
+            if here is None:
+                names[name] = other[name]
+            elif there is not None and here is not there and here != there:
+                names[name] = Unknown(f"it depends on the condition {test}, line {node.lineno}")
+
+    def _try(self, node: ast.Try, names: Names, prefix: str, condition: str) -> None:
+        self._block(node.body, names, prefix, condition)
+        for handler in node.handlers:
+            aside = names.copy()
+            self._block(handler.body, aside, prefix, "except")
+            # What the body binds is what holds where it succeeds, as it must in a worker.
+            names.update({name: value for name, value in aside.items() if name not in names})
+        self._block(node.orelse, names, prefix, condition)
+        self._block(node.finalbody, names, prefix, condition)
+
+    _trystar = _try
+
+    def _with(self, node: ast.With, names: Names, prefix: str, condition: str) -> None:
+        for item in node.items:
+            self.evaluator.evaluate(item.context_expr, names)
+            if item.optional_vars is not None:
+                self._bind(item.optional_vars, Unknown("a with statement binds it"), item.context_expr, names, condition)
+        self._block(node.body, names, prefix, condition)
+
+    def _for(self, node: ast.For | ast.While | ast.Match, names: Names, prefix: str, condition: str) -> None:
+        aside = names.copy()
+        if isinstance(node, ast.For):
+            self._bind(node.target, Unknown("a loop binds it"), node.iter, aside, "a loop")
+        bodies = [case.body for case in node.cases] if isinstance(node, ast.Match) else [node.body, node.orelse]
+        for body in bodies:
+            self._block(body, aside, prefix, f"the {type(node).__name__.lower()} statement")
+        for name, value in aside.items():
+            if names.get(name) is not value:
+                names[name] = Unknown(f"the {type(node).__name__.lower()} statement at line {node.lineno} binds it")
+
+    _while = _match = _for
+
+
+class _Scope(Names):
+    """Names of a class body: it reads those around it, and keeps its own apart."""
+
+    def __init__(self, around: Mapping[str, Value], own: Names) -> None:
+        super().__init__(around)
+        self._own = own
+
+    def __setitem__(self, name: str, value: Value) -> None:
+        super().__setitem__(name, value)
+        self._own[name] = value
+
+    def copy(self) -> _Scope:
+        return _Scope(self, self._own)
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return id(self)
+
+
+def _globals_of(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Global):
+            yield from node.names
