@@ -1,0 +1,92 @@
+"""The commands ``flame`` and ``flmctl``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+def command(module: str, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    program = f"import sys; from {module} import main; sys.argv[0] = 'flame'; main()"
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60, env={**os.environ, **variables}
+    )
+
+
+def flame(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return command("flamepy.cli", *arguments, **variables)
+
+
+def flmctl(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return command("flamepy.cli.flmctl", *arguments, **variables)
+
+
+def test_a_wrong_setting_is_an_error_without_a_traceback(write: Callable[..., Path]) -> None:
+    write("pyproject.toml", "[tool.flame]\narchiver = 3\n")
+    done = flame("pack")
+    assert done.returncode == 1
+    assert "did you mean 'archivers'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("nonsense",), ("run", "missing.py"), ("pack", "nowhere")])
+def test_wrong_usage_ends_with_status_two(arguments: tuple[str, ...]) -> None:
+    assert flame(*arguments).returncode == 2
+
+
+def test_what_is_not_there_cannot_be_viewed_or_closed() -> None:
+    assert flmctl("view", "-a", "nowhere").returncode == 1
+    assert flmctl("close", "-s", "nowhere").returncode == 1
+    assert flmctl("list").returncode == 2
+    assert "not known" in flmctl("view", "-s", "nowhere").stderr
+
+
+def test_an_engine_that_is_missing_fails_the_doctor_with_the_fix() -> None:
+    done = flame("doctor", FLAME_ENGINE="nowhere:")
+    assert done.returncode == 1
+    assert "FAIL  engine" in done.stdout
+    assert "pip install flame-engine-nowhere" in done.stdout
+
+
+def test_run_passes_arguments_and_status_through(write: Callable[..., Path]) -> None:
+    write("main.py", "import sys, os\nprint(sys.argv[1:], os.environ['FLAME_ENGINE'])\nsys.exit(7)\n")
+    done = flame("run", "--engine", "inline", "main.py", "--own", "x")
+    assert (done.stdout.strip(), done.returncode) == ("['--own', 'x'] inline", 7)
+
+
+def test_pack_explains_and_packs(write: Callable[..., Path], project: Path) -> None:
+    write("main.py", "x")
+    write(".env", "x")
+    explained = flame("pack", "--explain")
+    assert "+ main.py" in explained.stdout
+    assert "- .env   (looks like a secret: .env*)" in explained.stdout
+    decisions = json.loads(flame("pack", "--explain", "--json").stdout)
+    assert {"path": "main.py", "included": True, "reason": "", "secret": False} in decisions
+    made = json.loads(flame("pack", "--json", "-o", "out.tar.gz").stdout)
+    assert (made["files"], made["size"]) == (1, (project / "out.tar.gz").stat().st_size)
+
+
+def test_plugins_doctor_and_env_answer_in_json_too() -> None:
+    names = {record["name"] for record in json.loads(flame("plugins", "--json").stdout)}
+    assert {"archive-tar", "serialize-cloudpickle"} <= names
+    assert all(check["ok"] for check in json.loads(flame("doctor", "--json").stdout))
+    assert "root" in json.loads(flame("env", "--json").stdout)
+
+
+def test_flmctl_lists_flmrun_and_says_where_sessions_live() -> None:
+    listed = flmctl("list", "-a").stdout.splitlines()
+    assert listed[0].split() == ["Name", "State", "Tags", "Created", "Shim", "Command"]
+    assert listed[1].split()[:2] == ["flmrun", "Enabled"]
+    assert "live in the program that made them" in flmctl("list", "-s").stderr
+    assert json.loads(flmctl("list", "-a", "--json").stdout)[0]["name"] == "flmrun"
+    assert "description:" in flmctl("view", "-a", "flmrun").stdout
+
+
+def test_the_default_output_has_no_colours() -> None:
+    assert "\x1b[" not in flame("--help", NO_COLOR="1").stdout

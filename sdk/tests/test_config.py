@@ -1,0 +1,144 @@
+"""``flame.yaml``, ``[tool.flame]``, the environment, and who wins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from flamepy import ConfigError, FlameContext, FlamePackage, Runner
+from flamepy._settings import resolve
+
+Write = Callable[..., Path]
+
+CLUSTERS = """---
+current-cluster: flame
+clusters:
+  - name: flame
+    endpoint: "http://127.0.0.1:30080"
+    cache: "http://127.0.0.1:30090"
+    package:
+      storage: "file:///opt/flame/packages"
+      excludes:
+        - "*.log"
+        - "*.pkl"
+"""
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("current-cluster: other\nclusters:\n  - name: flame\n", r"line 1: current-cluster is 'other', but .* there are: flame"),
+        ("clusters:\n  - name: a\n  - name: b\n", "current-cluster is missing"),
+        ("clusters:\n  - name: a\n    endpont: x\n", r"line 3: unknown key 'endpont'\n.*did you mean 'endpoint'"),
+        ("clusters:\n  - name: a\n    package:\n      excludes: []\n", r"line 3: package has no storage"),
+        ("clusters:\n  - name: a\n    package:\n      - storage: file:///a\n      - storage: file:///b\n", "is a list of 2"),
+        ("clusters: [\n", r"line 2: not valid YAML"),
+        ("- just a list\n", "not keys and values"),
+        ("clusters:\n  - name: a\n    package:\n      storage: /opt\n", r"not a URL\n.*file:///opt"),
+    ],
+)
+def test_a_wrong_flame_yaml_is_refused_with_file_and_line(write: Write, content: str, message: str) -> None:
+    write("flame.yaml", content)
+    with pytest.raises(ConfigError, match=r"(?s)" + message):
+        FlameContext()
+
+
+def test_a_package_without_storage_is_refused() -> None:
+    with pytest.raises(ConfigError, match="needs a storage"):
+        FlamePackage("")
+    with pytest.raises(ConfigError, match="one string"):
+        FlamePackage("file:///x", excludes="*.log")  # type: ignore[arg-type]
+
+
+def test_a_cluster_without_package_storage_is_refused_when_one_is_needed() -> None:
+    with pytest.raises(ConfigError, match="no package storage is configured"):
+        Runner("x", engine="http://127.0.0.1:1").open()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("archiver = ['zip']", r"line 3: unknown key 'archiver' in \[tool.flame\]\n.*did you mean 'archivers'"),
+        ("archivers = 'zip'", r"line 3: archivers must be a list"),
+        ("engine = 3", r"line 3: engine must be a string"),
+        ("logs = 'loud'", r"\[tool.flame\] logs: logs is 'loud'"),
+    ],
+)
+def test_a_wrong_key_in_the_project_is_refused_with_the_line(write: Write, project: Path, line: str, message: str) -> None:
+    write("pyproject.toml", f"# mine\n[tool.flame]\n{line}\n")
+    with pytest.raises(ConfigError, match=r"(?s)" + message):
+        resolve(project, {})
+
+
+def test_a_broken_pyproject_is_refused(write: Write, project: Path) -> None:
+    write("pyproject.toml", "[tool.flame\n")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        resolve(project, {})
+
+
+def test_flame_package_defaults_and_merge() -> None:
+    assert FlamePackage("file:///x").excludes == [".venv", "__pycache__", ".gitignore", "*.pyc"]
+    assert FlamePackage(storage="file:///x", excludes=["*.log", ".venv"]).excludes == [
+        ".venv",
+        "__pycache__",
+        ".gitignore",
+        "*.pyc",
+        "*.log",
+    ]
+
+
+def test_the_documents_file_is_read(write: Write) -> None:
+    write("flame.yaml", CLUSTERS)
+    context = FlameContext()
+    assert (context.name, context.endpoint, context.cache) == ("flame", "http://127.0.0.1:30080", "http://127.0.0.1:30090")
+    assert context.package is not None
+    assert context.package.storage == "file:///opt/flame/packages"
+    assert context.package.excludes[-2:] == ["*.log", "*.pkl"]
+
+
+def test_the_proposals_list_shape_and_the_newer_contexts_are_read(write: Write) -> None:
+    write("flame.yaml", CLUSTERS.replace('      storage: "file', '      - storage: "file').replace("      excludes", "        excludes"))
+    assert FlameContext().package is not None
+    write(
+        "flame.yaml",
+        "current-context: b\ncontexts:\n  - name: a\n    cluster: {endpoint: http://a}\n"
+        "  - name: b\n    cluster: {endpoint: http://b, tls: {ca_file: /ca}}\n    cache: {endpoint: grpc://c, storage: disk}\n",
+    )
+    context = FlameContext()
+    assert (context.endpoint, context.ca_file, context.cache, context.cache_storage) == ("http://b", "/ca", "grpc://c", "disk")
+
+
+def test_the_environment_overrides_the_file(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("flame.yaml", CLUSTERS)
+    for name in ("FLAME_ENDPOINT", "FLAME_CACHE_ENDPOINT", "FLAME_CA_FILE", "FLAME_CACHE_STORAGE"):
+        monkeypatch.setenv(name, f"of {name}")
+    context = FlameContext()
+    assert [context.endpoint, context.cache, context.ca_file, context.cache_storage] == [
+        "of FLAME_ENDPOINT", "of FLAME_CACHE_ENDPOINT", "of FLAME_CA_FILE", "of FLAME_CACHE_STORAGE",
+    ]  # fmt: skip
+
+
+def test_without_any_file_everything_has_a_default(project: Path) -> None:
+    context = FlameContext()
+    assert (context.path, context.package, context.endpoint) == (None, None, "")
+    assert resolve(project, {}).engine == "local:"
+
+
+def test_precedence_is_keyword_then_environment_then_project_then_file(
+    write: Write, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("flame.yaml", CLUSTERS)
+    assert resolve(project, {}).engine == "http://127.0.0.1:30080"
+    write("pyproject.toml", '[tool.flame]\nengine = "of-project:"\n')
+    assert resolve(project, {}).engine == "of-project:"
+    monkeypatch.setenv("FLAME_ENGINE", "of-environment:")
+    assert resolve(project, {}).engine == "of-environment:"
+    settings = resolve(project, {"engine": "of-keyword:"})
+    assert (settings.engine, settings.origins["engine"]) == ("of-keyword:", "Runner(…) engine")
+
+
+def test_policies_add_up_and_the_strictest_wins(write: Write, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("pyproject.toml", '[tool.flame.policy]\npickle = "deny"\n')
+    monkeypatch.setenv("FLAME_POLICY", "pickle=allow,network=deny")
+    assert resolve(project, {"policy": {"pickle": "allow"}}).policy == {"pickle": "deny", "network": "deny"}
