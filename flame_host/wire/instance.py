@@ -6,11 +6,13 @@ name in the same directory and the file gets its name when it answers: renaming 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import select
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _FRAMING = 64 << 10
 _STOP_SECONDS = 3.0
+_LOOK_SECONDS = 1.0
 
 OPTIONS = (("grpc.max_receive_message_length", MESSAGE_LIMIT + _FRAMING), ("grpc.max_send_message_length", MESSAGE_LIMIT))
 """What a cluster lets through comes in, whatever fields it is wrapped in here; what goes out has to fit the cluster's limit."""
@@ -133,33 +136,51 @@ class InstanceServer:
 
 
 def serve(service: Service, path: Path | None = None, *, on_stop: Callable[[], None] | None = None) -> None:
-    """Serve until SIGTERM or SIGINT. Call it from the main thread.
+    """Serve until SIGTERM or SIGINT, or until the process that started this one is gone. Call it from the main thread.
 
     Args:
         path: of the socket; by default what the environment says. on_stop: ends whatever the service started; a task under way
             may still be waiting for it.
     """
+    parent = os.getppid()
     server = InstanceServer(service, path or endpoint())
-    # Written to by the interpreter at the moment of the signal: Python code in a handler runs only once the main thread is back from
-    # the call it is in, or about to be in; and an event's lock may be held by the very thread the handler interrupts.
-    waiting, stopping = os.pipe()
-    os.set_blocking(stopping, False)
-    earlier = signal.set_wakeup_fd(stopping)
-    previous = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    with _signals(signal.SIGTERM, signal.SIGINT) as came:
+        try:
+            server.start()
+            # A manager that was killed cannot send a signal, and the next one knows nothing of this process.
+            while not came(_LOOK_SECONDS) and os.getppid() == parent:
+                pass
+            # A task in an endless loop holds its thread, and the interpreter would wait for it.
+            watchdog = threading.Timer(_STOP_SECONDS, os._exit, (128 + signal.SIGTERM,))
+            watchdog.daemon = True
+            watchdog.start()
+        finally:
+            if on_stop is not None:
+                on_stop()
+            server.stop(grace=0)
+
+
+@contextlib.contextmanager
+def _signals(*numbers: signal.Signals) -> Iterator[Callable[[float], bool]]:
+    """Yields a function that waits some seconds for one of these signals.
+
+    The interpreter itself writes their numbers to a pipe, at once: Python code in a handler runs only when the main thread is back
+    from the call it is in, or just about to make; and an event's lock may be held by the very thread the handler interrupts.
+    """
+    waiting, writing = os.pipe()
+    os.set_blocking(writing, False)
+    earlier = signal.set_wakeup_fd(writing)
+    previous = {number: signal.signal(number, lambda *_: None) for number in numbers}
+
+    def came(seconds: float) -> bool:
+        ready, _, _ = select.select([waiting], [], [], seconds)
+        return bool(ready) and any(byte in numbers for byte in os.read(waiting, 512))
+
     try:
-        server.start()
-        while os.read(waiting, 1)[0] not in previous:  # other signals write their numbers too
-            pass
-        # A task in an endless loop holds its thread, and the interpreter would wait for it.
-        watchdog = threading.Timer(_STOP_SECONDS, os._exit, (128 + signal.SIGTERM,))
-        watchdog.daemon = True
-        watchdog.start()
+        yield came
     finally:
-        if on_stop is not None:
-            on_stop()
-        server.stop(grace=0)
         for number, handler in previous.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(earlier)
         os.close(waiting)
-        os.close(stopping)
+        os.close(writing)

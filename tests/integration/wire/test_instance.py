@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -333,6 +335,41 @@ def test_killing_the_host_takes_its_workers_along(client):
     while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not Path(f"/proc/{worker}").exists()
+
+
+def test_a_manager_that_is_killed_leaves_no_host_and_no_worker(sockets, root):
+    """As in the cluster: nobody is left to send SIGTERM."""
+    program = """
+import os, sys, time
+from pathlib import Path
+from flame_host.testing.executor_manager import ExecutorManager, Registration, descendants
+binding = ExecutorManager(Path(sys.argv[1])).bind(Registration(), "session", bytes.fromhex(sys.argv[2]))
+print(binding.pid, *descendants(binding.pid), flush=True)
+time.sleep(60)
+"""
+    order = encode_session(SessionOrder(Payload("cloudpickle/1", b"cbuiltins\nlen\n.")))
+    environment = {**os.environ, "FLAME_HOST_ROOT": str(root)}
+    manager = subprocess.Popen([sys.executable, "-c", program, str(sockets), order.hex()], stdout=subprocess.PIPE, env=environment)
+    pids = [int(pid) for pid in manager.stdout.readline().split()]
+    assert len(pids) >= 2
+    manager.kill()
+    manager.wait()
+    manager.stdout.close()
+    deadline = time.monotonic() + 8
+    while any(_alive(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert [pid for pid in pids if _alive(pid)] == []
+    assert list(sockets.glob("*.sock")) == []
+    for directory in sockets.iterdir():  # nobody is left to remove it either
+        shutil.rmtree(directory)
+
+
+def _alive(pid: int) -> bool:
+    """A process nobody waits for stays as a zombie where nothing reaps orphans; it is gone all the same."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_a_manager_that_enters_and_leaves_one_process_again_and_again_finds_no_leak(client):
