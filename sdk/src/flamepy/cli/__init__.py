@@ -28,14 +28,25 @@ app.add_typer(env_app, name="env")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False})
 def run(
     context: typer.Context,
-    script: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The program; what follows is its own.")],
+    script: Annotated[Path | None, typer.Argument(exists=True, dir_okay=False, help="The program; what follows is its own.")] = None,
     engine: Annotated[str, typer.Option("--engine", "-e", help="Engine for its Runners, over what its project says.")] = "",
     logs: Annotated[str, typer.Option("--logs", help="Output of workers: all, errors, none.")] = "",
+    handler: Annotated[Path | None, typer.Option("--handler", help="In place of a program: serve an archive of flame build.")] = None,
+    host: Annotated[str, typer.Option("--host", help="With --handler: address to listen at.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="With --handler: 0 takes a free one.")] = 8888,
+    json: Json = False,
 ) -> None:
-    """Run a program as python does."""
+    """Run a program as python does, or serve a built archive over HTTP."""
+    if (script is None) == (handler is None):
+        raise typer.BadParameter("name a program, or an archive with --handler", param_hint="SCRIPT")
+    if handler is not None:
+        from flamepy.cli.build import serve_handler
+
+        serve_handler(handler, host, port, json)
+        return
     if engine:
         os.environ["FLAME_ENGINE"] = engine
     if logs:

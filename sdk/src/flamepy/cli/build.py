@@ -30,12 +30,15 @@ Project = Annotated[Path, typer.Argument(file_okay=False, exists=True, help="Dir
 @app.command()
 def build(
     project: Project = Path("."),
-    output: Annotated[str, typer.Option("--output", "-o", help="Name of the archive, below .flash/.")] = "archive.tar.gz",
+    output: Annotated[str, typer.Option("--output", "-o", help="A name in .flash/, or a path.")] = "archive.tar.gz",
     no_deps: Annotated[bool, typer.Option("--no-deps", help="Only what the project names itself, not what that needs.")] = False,
     keep_build: Annotated[bool, typer.Option("--keep-build", help="Leave the directory the archive is made of.")] = False,
-    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Leave out; may be repeated, or a list with commas.")] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", help="Pattern of files to leave out; may be repeated, or a list with commas.")
+    ] = None,
     python: Annotated[str, typer.Option("--python", help="Version the workers will have, like 3.12.")] = "",
     platform: Annotated[str, typer.Option("--platform", help="Platform of the workers, like x86_64-manylinux_2_28.")] = "",
+    size_limit: Annotated[int, typer.Option("--size-limit", min=1, help="Most MiB the archive may have.")] = 500,
     json: Json = False,
 ) -> None:
     """Make the archive of a project's @remote functions: handlers, manifest and dependencies."""
@@ -52,6 +55,7 @@ def build(
             python=python,
             platform=platform,
             progress=_progress,
+            size_limit=size_limit << 20,
         )
         as_json(report.to_json()) if json else _show(report)
 
@@ -61,6 +65,8 @@ def _progress(step: str) -> None:
 
 
 def _show(report: BuildReport) -> None:
+    from flamepy.build.archive import human_size, largest
+
     resources = report.manifest["resources"]
     rows = [
         (name, about["resource_type"], about["handler_file"], ", ".join(function["name"] for function in about["functions"]))
@@ -69,14 +75,17 @@ def _show(report: BuildReport) -> None:
     table(("resource", "type", "handler", "functions"), rows)
     for note in report.notes:
         typer.echo(f"note: {note}")
-    parts = ", ".join(f"{part} {_bytes(size)}" for part, size in sorted(report.parts.items(), key=lambda item: -item[1]) if size)
-    typer.echo(f"\n{report.archive}  {_bytes(report.size)}, {report.files} files (before compression: {parts})")
+    parts = ", ".join(f"{part} {human_size(size)}" for part, size in largest(report.sizes, 6).items())
+    typer.echo(f"\n{report.archive}  {human_size(report.size)}, {report.files} files; the largest before compression: {parts}")
     typer.echo(f"sha256 {report.digest}")
-    typer.echo(f"\ntry it:  flame run --handler {report.archive}")
+    typer.echo(f"\ntry it:  flame run --handler {_shown(report.archive)}")
 
 
-def _bytes(size: int) -> str:
-    return f"{size} B" if size < 1024 else f"{size / 1024:.0f} KiB" if size < 1 << 20 else f"{size / (1 << 20):.1f} MiB"
+def _shown(path: Path) -> str:
+    """As short as it can be typed from here."""
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
 
 
 @contextlib.contextmanager
