@@ -23,7 +23,7 @@ def errors(request: pytest.FixtureRequest) -> dict[str, set[int]]:
     if request.param == "pyright" and shutil.which("node") is None:
         pytest.skip("pyright needs node")
     files = [str(SNIPPETS / "good.py"), str(SNIPPETS / "bad.py")]
-    options = ["--strict", "--no-error-summary"] if request.param == "mypy" else []
+    options = ["--strict", "--no-error-summary"] if request.param == "mypy" else ["--pythonpath", sys.executable]
     done = subprocess.run([sys.executable, "-m", request.param, *options, *files], cwd=ROOT, capture_output=True, text=True, timeout=240)
     found: dict[str, set[int]] = {"good.py": set(), "bad.py": set()}
     for name, line in re.findall(r"(good\.py|bad\.py):(\d+):.*error", done.stdout):
