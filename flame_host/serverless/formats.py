@@ -72,10 +72,10 @@ class Formats:
         """
         if name is None:
             return self.default
-        if name in self._known:
+        if isinstance(name, str) and name in self._known:
             return self._known[name]
         if not isinstance(name, str) or self._refused(name):
-            why = "pickle is denied by policy" if self.pickle_denied else "it is not known"
+            why = "pickle is denied by policy" if self.pickle_denied else "it is no format's name"
             raise PayloadError(f"the format {name!r} is not admitted: {why}; this worker reads {', '.join(self.names)}")
         if name not in self.names:
             raise PayloadError(f"the format {name!r} is not admitted; this worker reads {', '.join(self.names)}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from flamepy.build import BuildError, RemoteDecoratorScanner
 
 GPU = 'from flamepy import GpuResource, remote\ngpu = GpuResource(name="gpu-1")\n'
@@ -70,7 +69,7 @@ FOUND = {
     "getattr": ('import flamepy\nr = getattr(flamepy, "remote")\n@r\ndef f(): ...\n', "f", "default", "Resource"),
     "a nested class": (GPU + "class Outer:\n    @remote(gpu)\n    class Inner: ...\n", "Outer.Inner", "gpu-1", "GpuResource"),
     "the other SDK's keywords": (
-        'from flamepy import *\nc = LiveServerless(name="l", gpus=[GpuGroup.ANY], workersMax=5)\n@remote(resource_config=c)\ndef f(): ...\n',
+        'from flamepy import *\nc = LiveServerless(name="l", gpus=[G.ANY], workersMax=5)\n@remote(resource_config=c)\ndef f(): ...\n',
         "f", "l", "LiveServerless",
     ),
 }  # fmt: skip

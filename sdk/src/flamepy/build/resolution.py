@@ -9,7 +9,7 @@ from typing import Any
 import flamepy._resources
 from flame_host.api import ConfigError
 from flamepy.build.errors import Problem
-from flamepy.build.values import Collection, DecoratorValue, ResourceValue, Unknown, Value, plain
+from flamepy.build.values import Collection, DecoratorValue, ResourceValue, Unknown, Value, is_known, plain
 
 __all__ = ["ResolvedResource", "resolve_resource", "texts_of"]
 
@@ -56,13 +56,13 @@ def _given(value: ResourceValue) -> tuple[dict[str, Any], list[Problem]]:
     given: dict[str, Any] = {}
     problems = []
     for key, setting in value.settings.items():
+        if key not in ("name", *_SETTINGS) and not is_known(setting):
+            given[key] = value.texts.get(key, "?")  # only a platform knows what to make of it
+            continue
         try:
             given[key] = plain(setting)
         except LookupError as error:
-            if key in ("name", *_SETTINGS):
-                problems.append(Problem(value.file, value.line, f"{key} of the resource cannot be resolved: {error.args[0]}"))
-            else:
-                given[key] = value.texts.get(key, "?")  # only a platform knows what to make of it
+            problems.append(Problem(value.file, value.line, f"{key} of the resource cannot be resolved: {error.args[0]}"))
     if "name" not in value.settings:
         problems.append(Problem(value.file, value.line, f'{value.type_name}(…) has no name; write  {value.type_name}(name="…")'))
     elif not problems and not isinstance(given["name"], str):

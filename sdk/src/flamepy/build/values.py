@@ -144,3 +144,10 @@ def plain(value: Value) -> Any:
         entries = {key: None if isinstance(entry, Unknown) else plain(entry) for key, entry in value.entries.items()}
         return entries if value.kind == "dict" else tuple(entries.values()) if value.kind == "tuple" else list(entries.values())
     raise LookupError(value.why if isinstance(value, Unknown) else "it is not plain data")
+
+
+def is_known(value: Value) -> bool:
+    """Whether it is plain data through and through."""
+    if isinstance(value, Collection):
+        return all(is_known(entry) for entry in value.entries.values())
+    return isinstance(value, Constant)
