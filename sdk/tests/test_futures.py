@@ -32,7 +32,8 @@ def test_a_failed_future_raises_its_error_every_time_and_the_traceback_does_not_
             future.get()
         depths.append(len(caught.traceback))
     assert depths == [depths[0]] * 3
-    assert all(entry.path.name != "_futures.py" for entry in caught.traceback)
+    if sys.version_info >= (3, 11):  # before, the frame that raises cannot be taken out of the traceback
+        assert all(entry.path.name != "_futures.py" for entry in caught.traceback)
 
 
 def test_a_cancelled_future_is_dropped_by_the_engine_and_raises() -> None:

@@ -112,8 +112,7 @@ def test_output_of_workers_is_shown_with_a_prefix_and_kept_for_each_task(capsys:
     with Runner("talk", engine="local") as rr:
         future = rr.service(speak)("hello")
         future.get()
-        assert eventually(lambda: "hello\n" in future.logs())
-        assert "to stderr" in future.logs()
+        assert eventually(lambda: "hello\n" in future.logs() and "to stderr" in future.logs())
     err = capsys.readouterr().err
     assert any(line.startswith("(speak ") and line.endswith(") hello") for line in err.splitlines())
 

@@ -158,7 +158,7 @@ class ObjectFuture(Future[T]):
             timeout: seconds to wait at most; ``TimeoutError`` after that, and the task goes on.
         """
         kind = self._kind
-        if kind == _VALUE:
+        if kind == _VALUE and self._extra is None:
             return cast(T, self._value)
         if kind == _ENCODED and not self._buffers and self._extra is None:  # nearly always; the rest is below
             try:
@@ -171,10 +171,11 @@ class ObjectFuture(Future[T]):
         if error is None:
             return cast(T, self._value)
         try:
-            raise error
+            raise error.with_traceback(self._frames())
         except BaseException:
             # The frame of this method is taken out of the traceback again: what remains is the caller's line and the task's own.
-            error.__traceback__ = self._trace if self._state == FINISHED else None
+            # (Python 3.10 remembers the traceback elsewhere, and shows this frame.)
+            error.__traceback__ = self._frames()
             raise
         finally:
             del error, self
@@ -228,7 +229,7 @@ class ObjectFuture(Future[T]):
             try:
                 raise error
             except BaseException:
-                error.__traceback__ = self._trace if self._state == FINISHED else None
+                error.__traceback__ = self._frames()
                 raise
             finally:
                 del error
@@ -467,6 +468,10 @@ class ObjectFuture(Future[T]):
             return CancelledError()
         return None
 
+    def _frames(self) -> TracebackType | None:
+        """The task's own part of the traceback."""
+        return self._trace if self._state == FINISHED else None
+
     def _too_late(self, timeout: float | None) -> BaseException:
         return _NotDone(f"{self._label()} was not done within {timeout:g} s")
 
@@ -527,9 +532,9 @@ class ObjectFuture(Future[T]):
         if error is None:
             return cast(T, self._value)
         try:
-            raise error
+            raise error.with_traceback(self._frames())
         except BaseException:
-            error.__traceback__ = self._trace if self._state == FINISHED else None
+            error.__traceback__ = self._frames()
             raise
         finally:
             del error, self

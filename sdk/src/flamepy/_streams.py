@@ -73,10 +73,7 @@ def items_of(future: ObjectFuture[Any]) -> Iterator[Any]:
 
 
 async def async_items_of(future: ObjectFuture[Any]) -> AsyncIterator[Any]:
-    items = items_of(future) if future.done() or "items" in future._rare() else None
-    if items is None:
-        await asyncio.wrap_future(future)
-        items = items_of(future)
+    items = items_of(future) if future.done() else await asyncio.to_thread(items_of, future)
     end = object()
     while (item := await asyncio.to_thread(next, items, end)) is not end:
         yield item
