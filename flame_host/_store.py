@@ -22,6 +22,7 @@ from flame_host import api
 from flame_host.api import FlameError, ProvisionError
 
 MARKER = ".complete"
+_LOOK_AGAIN = 0.01  # seconds between looks at what another process is building
 Build = Callable[[Path], "Mapping[str, Any] | None"]
 
 
@@ -92,7 +93,12 @@ class ContentStore:
                 return entry
             lock = self._open_lock(kind, key)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:  # being built, or in use already: not to be waited for in the kernel, users hold it for long
+                os.close(lock)
+                time.sleep(_LOOK_AGAIN)
+                continue
+            try:
                 if not (self.root / kind / key / MARKER).exists():
                     self._raise_remembered(kind, key, begun)
                     self._build(kind, key, build)

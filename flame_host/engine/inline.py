@@ -7,7 +7,8 @@ import inspect
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from flame_host.api import (
@@ -119,7 +120,7 @@ class InlineSession:
         args, kwargs = self._serializer.loads(data, buffers=[buffer_view(buffer) for buffer in buffers], resolve=resolve)
         target = self._target()
         value = (getattr(target, method) if method else target)(*args, **kwargs)
-        return asyncio.run(_awaited(value)) if inspect.isawaitable(value) else value
+        return _run(_awaited(value)) if inspect.isawaitable(value) else value
 
     @staticmethod
     def _load(serializer: Serializer, payload: Payload, *, code: bool = False) -> Any:
@@ -169,6 +170,16 @@ class _Unpicklable(Exception):
     def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))
         self.cause = cause
+
+
+def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run to the end; in a thread of its own when the caller's already runs a loop, for loops do not nest."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 async def _awaited(value: Any) -> Any:

@@ -1,0 +1,1 @@
+"""An application for the journeys: two modules, src layout, one dependency that only its own environment has."""
