@@ -63,7 +63,7 @@ def test_a_handler_registers_functions_and_calls_the_factory(tmp_path: Path) -> 
 def test_a_handler_holds_no_logic_of_its_own(tmp_path: Path) -> None:
     (path,) = HandlerGenerator(manifest(gpu=[("a", "f")]), tmp_path).generate_handlers()
     text = path.read_text()
-    assert not [word for word in ("base64", "json", "cloudpickle", "def ") if word in text]
+    assert not [word for word in ("base64", "import json", "cloudpickle", "def ") if word in text]
     assert len(text.splitlines()) <= 30
 
 
