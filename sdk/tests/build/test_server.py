@@ -37,7 +37,7 @@ def double(number):
     return number * 2
 
 def where():
-    return os.getpid(), os.environ.get("FLAME_RESOURCE_NAME"), os.environ.get("SETTING"), os.environ.get("FLAME_ENDPOINTS")
+    return os.getpid(), os.environ.get("FLAME_RESOURCE_NAME"), os.environ.get("SETTING"), os.environ.get("FLAME_ENDPOINTS"), os.environ.get("GIVEN")
 
 def slow(seconds):
     time.sleep(seconds)
@@ -65,7 +65,7 @@ MANIFEST = {
             "resource_type": "CpuResource",
             "handler_file": "handler_a.py",
             "functions": [],
-            "env": {"SETTING": "of a"},
+            "env": {"SETTING": "of a", "GIVEN": None},
             "workers": [0, 1],
         },
         "b/ü": {"resource_type": "CpuResource", "handler_file": "handler_b-1.py", "functions": [], "workers": [0, 2]},
@@ -89,6 +89,11 @@ def archived(path: Path, contents: dict[str, str]) -> Path:
     with path.open("wb") as stream:
         Host().catalog.archiver("tar.gz").write(members, stream)
     return path
+
+
+@pytest.fixture(autouse=True)
+def shell(host_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLAME_HOST_ROOT", str(host_root))
 
 
 @pytest.fixture
@@ -267,11 +272,13 @@ def test_a_job_is_routed_by_its_function_or_by_the_path(server: HandlerServer) -
 
 
 def test_each_resource_has_a_process_and_an_environment_of_its_own(server: HandlerServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIVEN", "by whoever serves it")
     one = value_of(post(f"{server.url}/runsync", job("where"))[1])
     two = value_of(post(f"{server.url}/runsync", job("here"))[1])
     assert len({one[0], two[0], os.getpid()}) == 3
     assert one[1:3] == ("a", "of a")
     assert two[1:3] == ("b/ü", None)
+    assert one[4] == "by whoever serves it"
     assert json.loads(one[3]) == {"a": server.url_of("a"), "b/ü": server.url_of("b/ü")}
 
 

@@ -105,7 +105,8 @@ class Deployment:
             python_version=str(self.manifest.get("python") or ""),
             working_directory=str(directory / name),
             environments={
-                **{str(key): str(value) for key, value in (about.get("env") or {}).items()},
+                # None: the value was not written in the program, and is that of whoever serves it.
+                **{key: str(value) for key, value in (about.get("env") or {}).items() if value is not None},
                 **dict.fromkeys(_NOT_OURS, ""),
                 "FLAME_RESOURCE_NAME": resource,
                 "FLAME_ENDPOINTS": endpoints,
