@@ -227,7 +227,7 @@ class ObjectFuture(Future[T]):
         error = self._wait_and_decode_if_failed(timeout)
         if error is not None:
             try:
-                raise error
+                raise error.with_traceback(self._frames())
             except BaseException:
                 error.__traceback__ = self._frames()
                 raise
