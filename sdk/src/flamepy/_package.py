@@ -18,11 +18,13 @@ import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flame_host.api import Archiver, ConfigError, Member, MemberKind, PackageError
 from flamepy._config import DEFAULT_EXCLUDES
+from flamepy._listing import Listing
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -76,14 +78,17 @@ class Pack:
 
 class _Rules:
     def __init__(self, source: str, patterns: Sequence[str], *, base: str = "", secret: bool = False, keep: bool = False) -> None:
-        from pathspec import GitIgnoreSpec
-
         self.source = source
         self.patterns = patterns
         self.base = base
         self.secret = secret
         self.keep = keep
-        self._spec: GitIgnoreSpec = GitIgnoreSpec.from_lines(patterns)
+
+    @cached_property
+    def _spec(self) -> GitIgnoreSpec:
+        from pathspec import GitIgnoreSpec
+
+        return GitIgnoreSpec.from_lines(self.patterns)
 
     def decide(self, path: str) -> tuple[bool, str] | None:
         """``(is in, why)``, or None when no pattern matches."""
@@ -103,6 +108,7 @@ class _Walk:
     def __init__(self, root: Path, excludes: Sequence[str], includes: Sequence[str]) -> None:
         own = [pattern for pattern in excludes if pattern not in DEFAULT_EXCLUDES]
         self.root = root
+        self.visited: list[str] = []
         self.first = [
             _Rules("cache", _CACHES),
             _Rules("looks like a secret", _SECRETS, secret=True),
@@ -119,6 +125,7 @@ class _Walk:
         yield from self._below("", [])
 
     def _below(self, directory: str, nested: list[_Rules]) -> Iterator[Decision]:
+        self.visited.append(directory)
         gitignore = _lines(self.root / directory / ".gitignore")
         if gitignore:
             nested = [*nested, _Rules(f"{directory}.gitignore", gitignore, base=directory)]
@@ -175,13 +182,27 @@ def explain(root: str | Path, excludes: Iterable[str] = (), includes: Iterable[s
 
 def collect_files(root: str | Path, excludes: Iterable[str] = (), includes: Iterable[str] = ()) -> list[str]:
     """The files that make up the package, relative to the project and sorted."""
-    decisions = explain(root, excludes, includes)
-    secrets = [decision.path for decision in decisions if decision.secret]
+    return _listed(_Walk(checked_root(root), tuple(excludes), tuple(includes)), None)
+
+
+def _listed(walk: _Walk, listing: Listing | None) -> list[str]:
+    """The files, from an earlier listing where that still holds."""
+    known = listing.read() if listing is not None else None
+    if known is None:
+        decisions = list(walk.decisions())
+        secrets = [decision.path for decision in decisions if decision.secret]
+        files = sorted(decision.path for decision in decisions if decision.included)
+        if listing is not None:
+            listing.write(walk.visited, files, secrets)
+    else:
+        files, secrets = known
     if secrets:
-        logger.warning("left out of the package, for they look like secrets: %s (bring them in with [tool.flame] include)", _some(secrets))
-    files = sorted(decision.path for decision in decisions if decision.included)
+        note = "left out of the package, for they look like secrets: %s (bring them in with [tool.flame] include)"
+        logger.warning(note, _some(secrets))
     if len(files) > _MOST_FILES:
-        raise PackageError(f"{root} has {len(files)} files, too many for a package", hint="is it the project? leave data out with exclude")
+        raise PackageError(
+            f"{walk.root} has {len(files)} files, too many for a package", hint="is it the project? leave data out with exclude"
+        )
     return files
 
 
@@ -224,7 +245,8 @@ def pack(root: str | Path, archiver: Archiver, cellar: Path, *, excludes: Iterab
         cellar: directory archives are kept in.
     """
     project = checked_root(root)
-    files = collect_files(project, tuple(excludes), tuple(includes))
+    walk = _Walk(project, tuple(excludes), tuple(includes))
+    files = _listed(walk, Listing(cellar, project, [*excludes, "/", *includes]))
     started = time.time_ns()
     key, newest = _quick_key(project, files, archiver.name)
     cellar.mkdir(parents=True, exist_ok=True)
