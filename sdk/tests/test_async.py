@@ -117,7 +117,14 @@ def test_an_interrupted_program_leaves_no_process_behind(number: int, write: Cal
         "def work(x):\n    print(os.getpid(), flush=True)\n    time.sleep(60)\n"
         "with Runner('stop', engine='local') as rr:\n    rr.service(work)(1).get()\n",
     )
-    program = subprocess.Popen([sys.executable, "main.py"], cwd=project, stderr=subprocess.PIPE, text=True)
+    program = subprocess.Popen(
+        [sys.executable, "main.py"],
+        cwd=project,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background has them ignore it, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     assert program.stderr is not None
     worker = int(program.stderr.readline().split()[-1])
     program.send_signal(number)

@@ -8,6 +8,7 @@ import concurrent.futures
 import functools
 import os
 import pickle
+import subprocess
 import sys
 import threading
 import time
@@ -255,6 +256,19 @@ def test_runner_without_with_opens_at_first_use(engine: str) -> None:
     rr = Runner("lazy", engine=engine)
     assert rr.service(add)(1, 3).get() == 4
     rr.close()
+
+
+def test_a_runner_that_is_never_closed_leaves_nothing_when_the_program_ends(engine: str, write: Callable[..., Path], project: Path) -> None:
+    store = project.parent / "store"
+    write(
+        "main.py",
+        "from flamepy import Runner\nrr = Runner('left', storage=%r)\nprint(rr.service(abs)(-1).get())\n" % store.as_uri(),
+    )
+    done = subprocess.run(
+        [sys.executable, "main.py"], env={**os.environ, "FLAME_ENGINE": engine}, capture_output=True, text=True, timeout=30
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("1\n", "", 0)
+    assert list(store.iterdir()) == []
 
 
 def test_runner_with_function_class_and_instance(runner: Runner) -> None:

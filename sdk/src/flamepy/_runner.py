@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import re
@@ -102,6 +103,7 @@ class Runner:
         self._services: list[RunnerService[..., Any]] = []
         self._submitters: dict[Any, RunnerService[..., Any]] = {}
         self._state = "new"
+        self._hurry = False
         self._undo = contextlib.ExitStack()
         self._lock = threading.RLock()
         self._client: Client | None = None
@@ -121,6 +123,7 @@ class Runner:
                 self._open(undo)
                 self._undo = undo.pop_all()
             self._state = "open"
+            _open.add(self)
         return self
 
     def _open(self, undo: contextlib.ExitStack) -> None:
@@ -150,7 +153,7 @@ class Runner:
         self._application = self._register(client, application, undo)
         client.travelling[self.name] = ByValue(client.serializer(plan), self._project if self._packs else None)
         undo.callback(self._stop_travelling, client)
-        undo.push(self._close_services)
+        undo.callback(self._close_services)
 
     def _claim_name(self, endpoint: str, undo: contextlib.ExitStack) -> None:
         claim = (endpoint, self.name)
@@ -203,9 +206,9 @@ class Runner:
                 connection.close_session(session.session_id)
         connection.unregister_application(self.name)
 
-    def _close_services(self, kind: type[BaseException] | None, *_: object) -> None:
+    def _close_services(self) -> None:
         """Close all, whatever happens to one; what is not wanted any more is not waited for."""
-        hurry = kind is not None
+        hurry = self._hurry
         first: BaseException | None = None
         for service in reversed(self._services):
             try:
@@ -228,22 +231,23 @@ class Runner:
         Args:
             wait: for the calls that were made; otherwise those not yet running fail with `ClosedError`.
         """
-        self._end(None if wait else ClosedError)
+        self._end(hurry=not wait)
 
-    def _end(self, kind: type[BaseException] | None) -> None:
+    def _end(self, *, hurry: bool) -> None:
         with self._lock:
             if self._state == "closed":
                 return
             self._state = "closed"
+            self._hurry = hurry
+            _open.discard(self)
             undo = self._undo.pop_all()
-        # As if the block had ended with that exception, which tells the services not to wait.
-        undo.__exit__(kind, None, None)
+        undo.close()
 
     def __enter__(self: Self) -> Self:
         return self.open()
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._end(kind)
+        self._end(hurry=kind is not None)
 
     async def __aenter__(self: Self) -> Self:
         import asyncio
@@ -253,7 +257,7 @@ class Runner:
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         import asyncio
 
-        await asyncio.to_thread(self._end, kind)
+        await asyncio.to_thread(self._end, hurry=kind is not None)
 
     # ------------------------------------------------------------------ services
 
@@ -393,3 +397,13 @@ class Runner:
 
 
 Self = TypeVar("Self", bound=Runner)
+
+_open: set[Runner] = set()
+
+
+@atexit.register
+def _close_leftovers() -> None:
+    """What was opened without ``with`` and never closed ends with the program, without waiting, and leaves nothing published."""
+    for runner in list(_open):
+        with contextlib.suppress(Exception):
+            runner.close(wait=False)
