@@ -14,10 +14,10 @@ USAGE, UNAVAILABLE = 2, 3
 
 def main() -> int:
     """Serve until SIGTERM; returns the exit code."""
+    from flame_host.wire.endpoint import endpoint
+
     logging.basicConfig(level=_level(os.environ.get("FLAME_LOG", "info")), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
-        from flame_host.wire.endpoint import endpoint
-
         path = endpoint()
         from flame_host.wire.hosted import serve_host
 

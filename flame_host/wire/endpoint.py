@@ -9,6 +9,8 @@ from pathlib import Path
 from flame_host.api import ConfigError
 
 ENDPOINT_VARIABLE = "FLAME_INSTANCE_ENDPOINT"
+PARENT = os.getppid()
+"""Who started this process; read early, for it may be gone before the process is ready. 1 when it is gone already, or is init."""
 _PATH_LIMIT = 107
 """Bytes of a Unix socket's path: ``sun_path`` less its terminating zero."""
 

@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +21,7 @@ import grpc
 
 from flame_host.api import ConfigError
 from flame_host.wire.contexts import ApplicationContext, Service, SessionContext, TaskContext
-from flame_host.wire.endpoint import ENDPOINT_VARIABLE, check_path, endpoint
+from flame_host.wire.endpoint import ENDPOINT_VARIABLE, PARENT, check_path, endpoint
 from flame_host.wire.flame.v1 import shim_pb2, shim_pb2_grpc, types_pb2
 from flame_host.wire.outcomes import MESSAGE_LIMIT, OUTPUT_LIMIT, Failure, ReturnCode, failure_of
 
@@ -29,18 +30,25 @@ log = logging.getLogger(__name__)
 _FRAMING = 64 << 10
 _STOP_SECONDS = 3.0
 _LOOK_SECONDS = 1.0
+_SILENCE_SECONDS = 60.0
 
 OPTIONS = (("grpc.max_receive_message_length", MESSAGE_LIMIT + _FRAMING), ("grpc.max_send_message_length", MESSAGE_LIMIT))
 """What a cluster lets through comes in, whatever fields it is wrapped in here; what goes out has to fit the cluster's limit."""
 
 
 class InstanceServicer(shim_pb2_grpc.InstanceServicer):
-    """Translates calls; whatever a service does, the answer is an answer."""
+    """Translates calls; whatever a service does, the answer is an answer.
+
+    Attributes:
+        called: a manager has entered a session.
+    """
 
     def __init__(self, service: Service) -> None:
         self._service = service
+        self.called = False
 
     def OnSessionEnter(self, request: shim_pb2.SessionContext, context: grpc.ServicerContext) -> types_pb2.Result:
+        self.called = True
         try:
             if self._service.on_session_enter(session_context(request)) is False:
                 raise Failure(ReturnCode.FAILED, f"{type(self._service).__name__}.on_session_enter returned False")
@@ -106,7 +114,8 @@ class InstanceServer:
         self._hidden = path.with_name(f".{os.getpid():x}.{id(self) & 0xFFFFFF:x}")
         self._inode = 0
         self._server = grpc.server(ThreadPoolExecutor(1, thread_name_prefix="flame-instance"), options=OPTIONS)
-        shim_pb2_grpc.add_InstanceServicer_to_server(InstanceServicer(service), self._server)
+        self.servicer = InstanceServicer(service)
+        shim_pb2_grpc.add_InstanceServicer_to_server(self.servicer, self._server)
 
     def start(self) -> None:
         """Returns when the socket file stands there and calls are answered.
@@ -142,13 +151,12 @@ def serve(service: Service, path: Path | None = None, *, on_stop: Callable[[], N
         path: of the socket; by default what the environment says. on_stop: ends whatever the service started; a task under way
             may still be waiting for it.
     """
-    parent = os.getppid()
     server = InstanceServer(service, path or endpoint())
     with _signals(signal.SIGTERM, signal.SIGINT) as came:
         try:
             server.start()
-            # A manager that was killed cannot send a signal, and the next one knows nothing of this process.
-            while not came(_LOOK_SECONDS) and os.getppid() == parent:
+            begun = time.monotonic()
+            while not came(_LOOK_SECONDS) and not _abandoned(server, begun):
                 pass
             # A task in an endless loop holds its thread, and the interpreter would wait for it.
             watchdog = threading.Timer(_STOP_SECONDS, os._exit, (128 + signal.SIGTERM,))
@@ -158,6 +166,16 @@ def serve(service: Service, path: Path | None = None, *, on_stop: Callable[[], N
             if on_stop is not None:
                 on_stop()
             server.stop(grace=0)
+
+
+def _abandoned(server: InstanceServer, begun: float) -> bool:
+    """Whether the manager is gone: killed, it cannot send a signal, and the next one knows nothing of this process.
+
+    Where it was gone before it could be known, or is init itself, only its silence tells: managers enter as soon as they can.
+    """
+    if PARENT != 1:
+        return os.getppid() != PARENT
+    return not server.servicer.called and time.monotonic() - begun > _SILENCE_SECONDS
 
 
 @contextlib.contextmanager

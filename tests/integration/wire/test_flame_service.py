@@ -231,6 +231,24 @@ def test_a_stale_socket_of_a_process_long_gone_is_replaced(program, sockets):
     assert process.wait(10) == 0
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+def test_a_service_whose_manager_was_gone_before_it_began_does_not_wait_for_ever(program, sockets):
+    registration = program(SERVICE)
+    path = sockets / "orphan.sock"
+    script = f"sleep 0.2; exec {registration.command} {registration.arguments[0]}"
+    environment = {**os.environ, "FLAME_INSTANCE_ENDPOINT": str(path)}
+    subprocess.run(["/bin/sh", "-c", f"({script}) >/dev/null 2>&1 & echo $!"], env=environment, check=True, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 20
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert path.exists()
+    deadline = time.monotonic() + 90
+    while path.exists() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not path.exists()
+
+
 SDK_SERVICE = """
 import flamepy
 from flamepy.service import FlameService, TaskOutput
