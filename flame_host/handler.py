@@ -19,6 +19,7 @@ from __future__ import annotations
 import logging
 import traceback as tracebacks
 from collections.abc import Callable, Mapping
+from types import TracebackType
 from typing import Any
 
 from flame_host.serverless.execution import Instances, run
@@ -123,7 +124,7 @@ class _Worker:
             raise
         except BaseException as error:
             # Most workers tell their caller the message only; the log is where the rest can be found.
-            logger.warning("%s failed: %s", name, _text(error), exc_info=error)
+            logger.warning("%s failed: %s", name, _text(error), exc_info=(type(error), error, _without_ours(error.__traceback__)))
             return _failure(error, codec, nested)
         if codec.format != "cloudpickle/1":
             answer["format"] = codec.format
@@ -138,13 +139,21 @@ def _refusal(message: str, nested: bool = False) -> dict[str, Any]:
 
 def _failure(error: BaseException, codec: Codec | None, nested: bool) -> dict[str, Any]:
     text = _text(error)
-    trace = "".join(tracebacks.format_exception(type(error), error, error.__traceback__))
+    trace = "".join(tracebacks.format_exception(type(error), error, _without_ours(error.__traceback__)))
     if not nested:
         return {"success": False, "error": text, "traceback": trace}
     kind = f"{type(error).__module__}.{type(error).__qualname__}"
     failure = {"type": kind, "error": text, "traceback": trace, "exception": _travelling(error, codec)}
     answer = {"success": False, "failure": failure}
     return answer if codec is None else {**answer, "format": codec.format}
+
+
+def _without_ours(trace: TracebackType | None) -> TracebackType | None:
+    """From the user's first frame on; all of it when there is none."""
+    first = trace
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(("flame_host.handler", "flame_host.serverless.")):
+        trace = trace.tb_next
+    return trace or first
 
 
 def _text(error: BaseException) -> str:

@@ -129,7 +129,7 @@ def _installer(target: Target) -> list[str]:
     for directory in settings.wheelhouse:
         order += ["--find-links", directory]
     if settings.offline:
-        order.append("--offline" if uv else "--no-index")
+        order += ["--offline", "--no-index"] if uv else ["--no-index"]
     if not target.is_this:
         order += ["--only-binary", ":all:"]
         if target.python:

@@ -19,7 +19,7 @@ from flamepy.build.errors import BuildError
 from flamepy.build.handlers import HandlerGenerator, check_imports
 from flamepy.build.manifest import ManifestBuilder, write_manifest
 from flamepy.build.modules import decisions, source_roots
-from flamepy.build.runtime import bundle_runtime, serializer_entries
+from flamepy.build.runtime import bundle_runtime, refuse_if_there, serializer_entries
 from flamepy.build.scanner import RemoteDecoratorScanner, RemoteFunctionMetadata
 
 __all__ = ["BuildReport", "build_project", "clean_project"]
@@ -119,6 +119,8 @@ def build_project(
 
 def _build(build: _Build, archive: Path, size_limit: int) -> BuildReport:
     build.progress("looking for @remote functions")
+    for directory in source_roots(build.root):
+        refuse_if_there(build.root / directory)  # the scanner would take it for us
     functions = RemoteDecoratorScanner(build.root, build.excludes).discover_remote_functions()
     if not functions:
         raise BuildError(

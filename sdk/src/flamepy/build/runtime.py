@@ -11,11 +11,12 @@ from typing import Any
 
 from flamepy.build.errors import BuildError, Problem
 
-__all__ = ["bundle_runtime", "serializer_entries"]
+__all__ = ["bundle_runtime", "refuse_if_there", "serializer_entries"]
 
 _HOST_PARTS = ("__init__.py", "api", "handler.py", "serverless", "py.typed")
 _CLIENT_LEFT_OUT = ("build", "cli", "pytest_plugin.py")
 _LIBRARIES = ("cloudpickle", "pluggy")
+OURS = ("flame_host", "flamepy")
 _WASTE = shutil.ignore_patterns("__pycache__", "*.pyc")
 
 
@@ -26,17 +27,17 @@ def bundle_runtime(target: Path, codecs: Iterable[str] = (), *, present: Iterabl
         codecs: further modules, for formats that need some. present: what the dependencies have brought already, in the version
             the project wants.
     """
-    _refuse_if_there(target, ("flame_host", "flamepy"))
+    refuse_if_there(target)
     host, client = _place_of("flame_host"), _place_of("flamepy")
     (target / "flame_host").mkdir()
     for part in _HOST_PARTS:
         _copy(host / part, target / "flame_host" / part)
     shutil.copytree(client, target / "flamepy", ignore=lambda directory, names: _left_out(client, directory, names))
-    copied = ["flame_host", "flamepy"]
+    copied = list(OURS)
     for module in dict.fromkeys((*_LIBRARIES, *codecs)):
         if module in set(present):
             continue
-        _refuse_if_there(target, (module,))
+        refuse_if_there(target, (module,))
         _copy(_place_of(module), target / module)
         copied.append(module)
     return copied
@@ -91,7 +92,8 @@ def _left_out(client: Path, directory: str, names: list[str]) -> set[str]:
     return waste | set(_CLIENT_LEFT_OUT) if Path(directory) == client else waste
 
 
-def _refuse_if_there(target: Path, names: Iterable[str]) -> None:
+def refuse_if_there(target: Path, names: Iterable[str] = OURS) -> None:
+    """The project may not have a package of such a name."""
     problems = [
         Problem(name, 0, "has the name of a package that the handlers need; rename it") for name in names if (target / name).exists()
     ]
