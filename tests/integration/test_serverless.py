@@ -324,6 +324,38 @@ def test_the_example_gives_the_same_answers_without_a_build(tmp_path: Path, root
             assert line in local.stdout.splitlines()
 
 
+DENYING = """
+from flamepy import CpuResource, remote
+
+@remote(CpuResource(name="one"))
+def up(number):
+    return number + 1
+
+@remote(CpuResource(name="two"))
+def twice(number):
+    return up(number) * 2
+"""
+
+
+def test_a_project_that_denies_pickle_speaks_json_outside_and_between_its_endpoints(tmp_path: Path, root: Path) -> None:
+    project = tmp_path / "denying"
+    project.mkdir()
+    (project / "app.py").write_text(DENYING)
+    (project / "pyproject.toml").write_text('[tool.flame]\npolicy = {pickle = "deny"}\n')
+    report = json.loads(flame("build", "--json", cwd=project, root=root).stdout)
+    order = [*FLAME, "run", "--handler", report["archive"], "--port", "0", "--json"]
+    with running(order, cwd=tmp_path, env=environment(root), log=tmp_path / "log") as process:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["url"]
+        plain = base64.b64encode(b"20").decode()
+        done = post(f"{url}/runsync", {"input": {"function_name": "twice", "format": "json/1", "args": [plain]}})
+        assert done["status"] == "COMPLETED"
+        assert json.loads(base64.b64decode(done["output"]["result"])) == 42
+        pickled = job("twice", 20)
+        pickled["input"]["format"] = "cloudpickle/1"
+        assert "pickle is denied by policy" in post(f"{url}/runsync", pickled)["error"]
+
+
 # ---------------------------------------------------------------------------------------------------- the archive
 
 

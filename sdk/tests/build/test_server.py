@@ -22,7 +22,7 @@ from flamepy.build.jobs import Job, Jobs
 from flamepy.build.server import HandlerServer
 
 from flame_host import Host
-from flame_host.api import Member, PackageError
+from flame_host.api import InterpreterNotFoundError, Member, PackageError
 
 HANDLER = """
 from flame_host.handler import create_handler
@@ -37,7 +37,7 @@ def double(number):
     return number * 2
 
 def where():
-    return os.getpid(), os.environ.get("FLAME_RESOURCE_NAME"), os.environ.get("SETTING"), os.environ.get("FLAME_ENDPOINTS"), os.environ.get("GIVEN")
+    return os.getpid(), *map(os.environ.get, ("FLAME_RESOURCE_NAME", "SETTING", "FLAME_ENDPOINTS", "GIVEN"))
 
 def slow(seconds):
     time.sleep(seconds)
@@ -167,6 +167,12 @@ def test_a_file_that_is_no_archive_by_its_name_is_refused(project: Path) -> None
 def test_a_manifest_that_cannot_be_served_is_refused_with_the_reason(project: Path, manifest: str | None, words: str) -> None:
     contents = {"app.py": ""} if manifest is None else {"app.py": "", "flash_manifest.json": manifest}
     with pytest.raises(PackageError, match=words):
+        HandlerServer(archived(project / "archive.tar.gz", contents))
+
+
+def test_an_archive_for_a_python_that_is_not_here_is_refused_at_the_start(project: Path) -> None:
+    contents = {**files(), "flash_manifest.json": json.dumps({**MANIFEST, "python": "3.99"})}
+    with pytest.raises(InterpreterNotFoundError, match=r"3\.99"):
         HandlerServer(archived(project / "archive.tar.gz", contents))
 
 

@@ -56,8 +56,10 @@ class Deployment:
         self._undo = contextlib.ExitStack()
         package = package_of(Path(archive), self._host)
         with contextlib.ExitStack() as undo:
-            tree = self._unpacked(package, undo)
+            tree = self._unpacked(package, "", undo)
             self.manifest = _manifest_of(tree, package)
+            self._python = str(self.manifest.get("python") or "")
+            self._unpacked(package, self._python, undo)  # now it is known; a Python that is missing shows here, not in the first job
             directory = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix="flame-serve-")))
             undo.callback(self._host.add_log_sink(self._logs))
             connection = self._host.connect("local:")
@@ -89,8 +91,8 @@ class Deployment:
         """End the workers, also those that are busy. Closing twice is fine."""
         self._undo.close()
 
-    def _unpacked(self, package: PackageRef, undo: contextlib.ExitStack) -> Path:
-        lease = self._host.provision(Application(name="serve", package=package, plan=self._plan))
+    def _unpacked(self, package: PackageRef, python: str, undo: contextlib.ExitStack) -> Path:
+        lease = self._host.provision(Application(name="serve", package=package, plan=self._plan, python_version=python))
         undo.callback(lease.release)
         if lease.environment.tree is None:
             raise PackageError(f"nothing was unpacked from {package.url}")
@@ -102,7 +104,7 @@ class Deployment:
             name=name,
             package=package,
             plan=self._plan,
-            python_version=str(self.manifest.get("python") or ""),
+            python_version=self._python,
             working_directory=str(directory / name),
             environments={
                 # None: the value was not written in the program, and is that of whoever serves it.
