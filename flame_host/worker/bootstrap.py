@@ -258,7 +258,7 @@ class Worker:
 
     def serve(self):
         """Run calls until the host goes away."""
-        queue, clock = self.queue, time.monotonic
+        queue, clock, append, call = self.queue, time.monotonic, self.queue.append, self.channel.CALL
         while True:
             try:
                 while queue:
@@ -271,7 +271,9 @@ class Worker:
                     self._run(frame)
                 self.flush()
                 with self.reading:
-                    queue.extend(frame for frame in self.receiver.receive() if frame[0] == self.channel.CALL)
+                    for frame in self.receiver.receive():
+                        if frame[0] == call:
+                            append(frame)
             except Interrupted:  # came too late for its task
                 continue
             except self.channel.ChannelClosed:
@@ -301,19 +303,22 @@ class Worker:
             finally:
                 self.busy = False
         except BaseException as error:
-            if os.getpid() != self.pid:
-                os._exit(1)
+            self._stay_alone()
             self._fail(number, error)
         else:
+            self._stay_alone()
             if buffers or len(data) > self.channel.INLINE_LIMIT:
                 self._send_parts(self.channel.RESULT, number, data, buffers)
             else:
                 self._reply(self.channel.RESULT, number, data)
         self._clean_up()
 
-    def _clean_up(self):
-        if os.getpid() != self.pid:  # a child forked by the task that came back here must not answer for us
+    def _stay_alone(self):
+        """A child forked by the task that came back here must not answer for us."""
+        if os.getpid() != self.pid:
             os._exit(0)
+
+    def _clean_up(self):
         if self.dirty:
             self._go_home()
         for number, handler in self.home[2]:
@@ -431,14 +436,19 @@ class Worker:
 
     def _send_replies(self):
         """All that has been gathered in one write. Both threads add to the queue, so it is emptied piece by piece."""
-        take, pending = self.replies.popleft, []
+        replies = self.replies
         try:
-            while True:
-                pending.append(take())
-        except IndexError:
+            data = replies.popleft()
+            if replies:
+                pending = [data]
+                try:
+                    while True:
+                        pending.append(replies.popleft())
+                except IndexError:
+                    data = b"".join(pending)
+            self.data.sendall(data)
+        except IndexError:  # the other thread was quicker
             pass
-        try:
-            self.data.sendall(b"".join(pending))
         except OSError:
             raise self.channel.ChannelClosed("the host is gone") from None
 
