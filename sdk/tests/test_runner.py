@@ -224,6 +224,41 @@ def test_methods_named_like_those_of_the_service_are_reported_and_reachable(runn
     assert "closed" in repr(door)
 
 
+def test_a_module_that_is_missing_in_the_worker_is_told_with_what_to_do(
+    write: Callable[..., Path], project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("only_here.py", "def work(): return 1\n")
+    write("uses_it.py", "import only_here\nwork = only_here.work\n\ndef call(): return work()\n")
+    write(".flameignore", "only_here.py\n")
+    monkeypatch.syspath_prepend(str(project))
+    import uses_it  # type: ignore[import-not-found]
+
+    with Runner("missing", engine="local") as rr:
+        with pytest.raises(ModuleNotFoundError, match="only_here") as caught:
+            rr.service(uses_it.call)().get()
+    assert "add what provides 'only_here'" in caught.value.__notes__[0]
+
+
+def test_without_pickle_code_goes_by_its_import_path_and_a_lambda_cannot(
+    engine: str, write: Callable[..., Path], project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("flame_serialize_msgpack")
+    write("plain_code.py", "def add(a, b=1): return a + b\ndef boom(): raise ValueError('told')\n")
+    monkeypatch.syspath_prepend(str(project))
+    import plain_code  # type: ignore[import-not-found]
+
+    with Runner("plain", engine=engine, policy={"pickle": "deny"}) as rr:
+        assert rr.plan.serializers == ("msgpack/1",)
+        service = rr.service(plain_code.add)
+        assert service(service(1, 2), 4).get() == 7
+        with pytest.raises(ValueError, match="told"):
+            rr.service(plain_code.boom)().get()
+        with pytest.raises(NotSerializableError, match="lambda"):
+            rr.service(lambda x: x)
+        with pytest.raises(NotSerializableError, match="pass an instance"):
+            rr.service(Counter, args=(1,))
+
+
 # ---------------------------------------------------------------------- the documents' list
 
 
@@ -262,7 +297,7 @@ def test_a_runner_that_is_never_closed_leaves_nothing_when_the_program_ends(engi
     store = project.parent / "store"
     write(
         "main.py",
-        "from flamepy import Runner\nrr = Runner('left', storage=%r)\nprint(rr.service(abs)(-1).get())\n" % store.as_uri(),
+        f"from flamepy import Runner\nrr = Runner('left', storage={store.as_uri()!r})\nprint(rr.service(abs)(-1).get())\n",
     )
     done = subprocess.run(
         [sys.executable, "main.py"], env={**os.environ, "FLAME_ENGINE": engine}, capture_output=True, text=True, timeout=30

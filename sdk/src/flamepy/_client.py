@@ -10,7 +10,18 @@ from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from flame_host.api import Application, ApplicationNotFoundError, Buffer, Connection, Payload, Plan, Resources, Serializer, SessionSpec
+from flame_host.api import (
+    Application,
+    ApplicationNotFoundError,
+    Buffer,
+    Connection,
+    NotSerializableError,
+    Payload,
+    Plan,
+    Resources,
+    Serializer,
+    SessionSpec,
+)
 from flamepy._service import is_function, name_of
 
 if TYPE_CHECKING:
@@ -165,6 +176,10 @@ def open_source(
     ordered = (not is_function(execution_object) if stateful is None else stateful) if autoscale is None else not autoscale
     serializer = client.serializer(application.plan)
     client.by_value(application).add(execution_object)
+    if (args or kwargs) and hasattr(serializer, "dumps_code"):
+        raise NotSerializableError(
+            f"{serializer.name} sends a class by its import path, and no constructor arguments with it", hint="pass an instance instead"
+        )
     served: Any = partial(execution_object, *args, **(kwargs or {})) if args or kwargs else execution_object
     session = client.connection.open_session(
         SessionSpec(
