@@ -1,6 +1,6 @@
 """Run this twice: the first run installs the dependencies, the second finds everything in place.
 
-    PYTHONPATH=src python main.py
+PYTHONPATH=src python main.py
 """
 
 from __future__ import annotations

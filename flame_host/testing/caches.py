@@ -1,11 +1,11 @@
 """What every cache must do. Inherit, and say which, and where::
 
-    class TestMyCache(CacheContract):
-        @pytest.fixture
-        def cache(self): return MyCache()
+class TestMyCache(CacheContract):
+    @pytest.fixture
+    def cache(self): return MyCache()
 
-        @pytest.fixture
-        def endpoint(self): return "mine://somewhere"
+    @pytest.fixture
+    def endpoint(self): return "mine://somewhere"
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What every serializer must do. Inherit, and say which::
 
-    class TestMyFormat(SerializerContract):
-        @pytest.fixture
-        def serializer(self): return MyFormat()
+class TestMyFormat(SerializerContract):
+    @pytest.fixture
+    def serializer(self): return MyFormat()
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """What every store must do. Inherit, and say which store and where::
 
-    class TestMyStore(StoreContract):
-        @pytest.fixture
-        def store(self): return MyStore()
+class TestMyStore(StoreContract):
+    @pytest.fixture
+    def store(self): return MyStore()
 
-        @pytest.fixture
-        def location(self, tmp_path): return tmp_path.as_uri()
+    @pytest.fixture
+    def location(self, tmp_path): return tmp_path.as_uri()
 """
 
 from __future__ import annotations

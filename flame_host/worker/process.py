@@ -190,7 +190,8 @@ class WorkerProcess:
         self.control.close()
         self._map.close()
         for name in ("stdout", "stderr", "_progress_fd"):
-            fd, _ = getattr(self, name), setattr(self, name, -1)
+            fd = getattr(self, name)
+            setattr(self, name, -1)
             if fd >= 0:
                 os.close(fd)
 

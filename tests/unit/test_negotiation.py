@@ -96,7 +96,7 @@ wanted = st.lists(st.one_of(names, st.just("*")), max_size=4, unique=True).map(
 )
 
 
-@given(client=st.fixed_dictionaries({f: offers for f in FAMILIES}), host=st.fixed_dictionaries({f: offers for f in FAMILIES}),
+@given(client=st.fixed_dictionaries(dict.fromkeys(FAMILIES, offers)), host=st.fixed_dictionaries(dict.fromkeys(FAMILIES, offers)),
        wants=st.dictionaries(st.sampled_from(FAMILIES), wanted))  # fmt: skip
 def test_the_line_that_is_advised_works(client, host, wants):
     ours, theirs = Capabilities(client), Capabilities(host)

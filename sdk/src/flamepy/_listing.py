@@ -44,18 +44,18 @@ class Listing:
         """Keep it, unless a directory changed so lately that it might change again unnoticed."""
         with contextlib.suppress(OSError):
             stamps = self._stamps(directories)
-            if max(stamp[1] for stamp in stamps) > time.time_ns() - _SETTLED:
+            if max(int(stamp[1]) for stamp in stamps) > time.time_ns() - _SETTLED:
                 return
             self._path.parent.mkdir(parents=True, exist_ok=True)
             part = self._path.with_suffix(f".{os.getpid()}.part")
             part.write_text(json.dumps({"stamps": stamps, "files": list(files), "secrets": list(secrets)}))
             part.replace(self._path)
 
-    def _stamps(self, directories: Sequence[str]) -> list[list[object]]:
-        stamps: list[list[object]] = []
+    def _stamps(self, directories: Sequence[str]) -> list[list[str | int]]:
+        stamps: list[list[str | int]] = []
         for directory in directories:
             path = os.path.join(self._root, directory)
-            stamp: list[object] = [directory, os.stat(path).st_mtime_ns]
+            stamp: list[str | int] = [directory, os.stat(path).st_mtime_ns]
             for name in _IGNORE_FILES:
                 with contextlib.suppress(FileNotFoundError):
                     status = os.stat(os.path.join(path, name))
