@@ -189,6 +189,7 @@ def test_a_port_that_is_taken_is_an_oserror_and_nothing_is_left(project: Path) -
     ("body", "headers", "status", "words"),
     [
         (b"{", {}, 400, "not JSON"),
+        (b"[" * 100_000, {}, 400, "not JSON"),
         (b"[]", {}, 422, "input"),
         (b"{}", {}, 422, "input"),
         (b"{}", {"Content-Type": "text/plain"}, 415, "application/json"),
@@ -330,7 +331,15 @@ def test_what_is_served_can_be_asked_for(server: HandlerServer) -> None:
     _, index = opened(server.url)
     assert index["resources"] == {name: server.url_of(name) for name in ("a", "b/ü")}
     assert index["functions"] == MANIFEST["function_registry"]
+
+
+def test_only_jobs_that_may_be_asked_for_are_kept(server: HandlerServer) -> None:
+    answered = post(f"{server.url}/runsync", job("double", 1))[1]
+    assert opened(f"{server.url}/status/{answered['id']}")[0] == 404
     assert opened(f"{server.url}/health")[1] == {"jobs": {"inProgress": 0, "completed": 0}}
+    queued = post(f"{server.url}/run", job("double", 1))[1]
+    until(lambda: opened(f"{server.url}/status/{queued['id']}")[1]["status"] == "COMPLETED")
+    assert opened(f"{server.url}/health")[1] == {"jobs": {"inProgress": 0, "completed": 1}}
 
 
 # ---------------------------------------------------------------------------------------------------- the end

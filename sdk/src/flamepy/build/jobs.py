@@ -74,6 +74,10 @@ class Jobs:
             self._forget()
         return job
 
+    def drop(self, job: Job) -> None:
+        with self._lock:
+            self._jobs.pop(job.id, None)
+
     def get(self, id: str, resource: str | None) -> Job | None:
         """A job by its identifier; one of another resource is not found."""
         with self._lock:

@@ -169,7 +169,7 @@ class _Requests(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes:
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit():
+        if not length.isdecimal():
             raise _Refused(HTTPStatus.LENGTH_REQUIRED, "the request must have a Content-Length")
         if int(length) > MOST_BYTES:
             raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the request has {length} bytes; {MOST_BYTES} are allowed")
@@ -216,8 +216,8 @@ class _Requests(BaseHTTPRequestHandler):
         id = new_id()
         job = Job(id, home, self._deployment.submit(home, {"id": id, "input": given}))
         self._listener.jobs.add(job)
-        if wait:
-            job.output.wait(SYNC_SECONDS)  # type: ignore[attr-defined]  # an ObjectFuture
+        if wait and job.output.wait(SYNC_SECONDS):  # type: ignore[attr-defined]  # an ObjectFuture
+            self._listener.jobs.drop(job)  # answered here and now; keeping it would keep its result in memory
         return job.answer()
 
     def _job_request(self, body: bytes) -> dict[str, Any]:
@@ -225,7 +225,7 @@ class _Requests(BaseHTTPRequestHandler):
             raise _Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "the request must be of type application/json")
         try:
             request = json.loads(body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _Refused(HTTPStatus.BAD_REQUEST, f"the request is not JSON: {error}") from error
         if not isinstance(request, dict) or "input" not in request:
             raise _Refused(HTTPStatus.UNPROCESSABLE_ENTITY, 'the request must be an object with the job\'s "input"')
