@@ -122,7 +122,7 @@ def test_the_environment_overrides_the_file(write: Write, monkeypatch: pytest.Mo
 def test_without_any_file_everything_has_a_default(project: Path) -> None:
     context = FlameContext()
     assert (context.path, context.package, context.endpoint) == (None, None, "")
-    assert resolve(project, {}).engine == "local:"
+    assert resolve(project, {}).engine == resolve(project, {"engine": "local"}).engine == "local:"
 
 
 def test_precedence_is_keyword_then_environment_then_project_then_file(

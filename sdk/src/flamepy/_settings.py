@@ -86,7 +86,7 @@ def resolve(project: Path, keywords: Mapping[str, Any], context: FlameContext | 
         families["stores"] = Want((storage.partition(":")[0].lower(),), f"{origins['storage']} storage {storage}")
     excludes = [*(context.package.excludes if context.package else ()), *tool.values.get("exclude", ()), *(keywords.get("excludes") or ())]
     return Settings(
-        engine=first("engine", "") or "local:",
+        engine=_endpoint(first("engine", "")),
         storage=storage,
         excludes=tuple(merged_excludes(excludes)),
         includes=tuple(tool.values.get("include", ())),
@@ -131,6 +131,11 @@ def _from_context(context: FlameContext) -> _Layer:
     if context.policy:
         values["policy"] = context.policy
     return _Layer(values, "flame.yaml", places)
+
+
+def _endpoint(engine: str) -> str:
+    """``local`` and ``local:`` are one engine, and must share one connection."""
+    return (engine if ":" in engine else f"{engine}:") if engine else "local:"
 
 
 def _names(value: Any, family: str, origin: str) -> tuple[str, ...]:
