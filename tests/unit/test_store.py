@@ -1,0 +1,158 @@
+"""Content-addressed directories: built once, whole or not there, never taken from under a user."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from flame_host._store import ContentStore
+from flame_host.api import InstallError, ProvisionError
+
+spawn = multiprocessing.get_context("spawn")
+
+
+def _build_slowly(root: str, log: str) -> None:
+    def build(target: Path) -> dict[str, str]:
+        with open(log, "a") as stream:
+            stream.write("built\n")
+        time.sleep(0.3)
+        (target / "file").write_text("content")
+        return {"made": "yes"}
+
+    entry = ContentStore(Path(root)).ensure("envs", "key", build)
+    assert (entry.path / "file").read_text() == "content"
+    time.sleep(0.5)  # in use for longer than others want to wait
+
+
+def _die_while_building(root: str) -> None:
+    def build(target: Path) -> None:
+        (target / "half").write_text("made")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    ContentStore(Path(root)).ensure("envs", "key", build)
+
+
+def test_a_builder_that_is_killed_leaves_nothing_that_is_used(tmp_path: Path):
+    process = spawn.Process(target=_die_while_building, args=(str(tmp_path),))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    store = ContentStore(tmp_path)
+    assert (tmp_path / "envs" / "key" / "half").exists()
+    assert store.find("envs", "key") is None
+    entry = store.ensure("envs", "key", lambda target: (target / "whole").write_text("made") and None)
+    assert sorted(path.name for path in entry.path.iterdir()) == [".complete", "whole"]
+
+
+def test_eight_processes_that_ask_at_once_build_once(tmp_path: Path):
+    log = tmp_path / "log"
+    processes = [spawn.Process(target=_build_slowly, args=(str(tmp_path / "root"), str(log))) for _ in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(30)
+    assert [process.exitcode for process in processes] == [0] * 8
+    assert log.read_text() == "built\n"
+
+
+def test_a_failed_build_is_tried_again_by_the_next_who_asks(tmp_path: Path):
+    store = ContentStore(tmp_path)
+
+    def fail(target: Path) -> None:
+        (target / "half").write_text("made")
+        raise InstallError("no luck", tail="the last line")
+
+    with pytest.raises(InstallError, match="no luck"):
+        store.ensure("envs", "key", fail)
+    assert not (tmp_path / "envs" / "key").exists()
+    assert store.ensure("envs", "key", lambda target: {"tried": 2}).facts == {"tried": 2}
+
+
+def test_who_waited_for_a_build_that_failed_gets_the_same_error(tmp_path: Path):
+    import threading
+
+    store = ContentStore(tmp_path)
+    began = threading.Event()
+    errors: list[BaseException] = []
+
+    def fail_slowly(target: Path) -> None:
+        began.set()
+        time.sleep(0.2)
+        raise InstallError("no luck", hint="try harder")
+
+    def ask() -> None:
+        try:
+            store.ensure("envs", "key", fail_slowly)
+        except BaseException as error:
+            errors.append(error)
+
+    first = threading.Thread(target=ask)
+    first.start()
+    began.wait()
+    began.clear()
+    second = threading.Thread(target=ask)
+    second.start()
+    first.join()
+    second.join()
+    assert not began.is_set()
+    assert [(type(error), error.message, error.hint) for error in errors] == [(InstallError, "no luck", "try harder")] * 2
+
+
+def test_a_damaged_marker_means_the_directory_does_not_exist(tmp_path: Path):
+    store = ContentStore(tmp_path)
+    store.ensure("envs", "key", lambda target: None).release()
+    (tmp_path / "envs" / "key" / ".complete").write_text("{")
+    assert store.find("envs", "key") is None
+
+
+def test_a_directory_in_use_is_never_collected(tmp_path: Path):
+    store = ContentStore(tmp_path)
+    entry = store.ensure("envs", "used", lambda target: None)
+    store.ensure("envs", "free", lambda target: None).release()
+    assert [info.key for info in ContentStore(tmp_path).prune(float("inf"))] == ["free"]
+    assert entry.path.is_dir()
+    entry.release()
+    assert [info.key for info in store.prune(float("inf"))] == ["used"]
+    assert not entry.path.exists()
+
+
+def test_only_what_was_not_used_since_is_collected_and_a_dry_run_collects_nothing(tmp_path: Path):
+    store = ContentStore(tmp_path)
+    store.ensure("envs", "old", lambda target: None).release()
+    os.utime(tmp_path / "locks" / "envs-old", (1, 1))
+    store.ensure("envs", "new", lambda target: None).release()
+    assert [info.key for info in store.prune(time.time() - 60, dry_run=True)] == ["old"]
+    assert (tmp_path / "envs" / "old").exists()
+    assert [info.key for info in store.prune(time.time() - 60)] == ["old"]
+    assert [info.key for info in store.entries()] == ["new"]
+
+
+def test_what_a_killed_builder_left_is_shown_and_collected(tmp_path: Path):
+    (tmp_path / "envs" / "half").mkdir(parents=True)
+    store = ContentStore(tmp_path)
+    assert [(info.key, info.complete) for info in store.entries()] == [("half", False)]
+    assert len(store.prune(0)) == 1
+
+
+def test_the_marker_keeps_the_builders_facts(tmp_path: Path):
+    ContentStore(tmp_path).ensure("envs", "key", lambda target: {"python": "3.11"}).release()
+    entry = ContentStore(tmp_path).find("envs", "key")
+    assert entry is not None
+    assert entry.facts == {"python": "3.11"}
+    assert json.loads((entry.path / ".complete").read_text())["facts"] == {"python": "3.11"}
+
+
+def test_an_error_remembered_under_an_unknown_name_is_still_ours(tmp_path: Path):
+    store = ContentStore(tmp_path)
+    (tmp_path / "failures").mkdir()
+    (tmp_path / "failures" / "envs-key.json").write_text(
+        json.dumps({"type": "NoSuchError", "state": {"message": "from a newer host"}, "time": time.time() + 1})
+    )
+    with pytest.raises(ProvisionError, match="from a newer host"):
+        store.ensure("envs", "key", lambda target: None)
