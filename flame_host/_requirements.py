@@ -96,7 +96,7 @@ def _is_setup(path: Path) -> bool:
 
 def _from_pyproject(root: Path) -> Requirements | None:
     """None when the file only configures tools."""
-    table = _parse(root / "pyproject.toml")
+    table = read_toml(root / "pyproject.toml")
     project = table.get("project")
     tool = table.get("tool", {}).get("flame", {})
     if project is None:
@@ -183,7 +183,8 @@ def _strings(value: Any, where: str) -> list[str]:
     return list(value)
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file as a table; a broken one is `ConfigError` with the file's name and the line."""
     try:
         return _loads(path.read_text(encoding="utf-8"), path.name)
     except UnicodeDecodeError as error:

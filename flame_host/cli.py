@@ -1,138 +1,198 @@
-"""``flame-host``: what an operator and a plugin author ask of the host."""
+"""``flame-host``: what this host can do, what it keeps, and what is wrong with it."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import platform
 import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import typer
 
-from flame_host import Host, __version__
-from flame_host._env_cli import app as env_app
-from flame_host._plugins import PluginRecord, Status
-from flame_host.api import FlameError
+from flame_host import Host, __version__, _env_cli
+from flame_host._plugins import Status
+from flame_host.api import API_VERSION, ConfigError, FlameError, Plan, Want, Wants, negotiate
+from flame_host.api.negotiation import FAMILIES
 
-app = typer.Typer(no_args_is_help=True, add_completion=True, help="The executor host: its plugins, environments and health.")
-app.add_typer(env_app, name="env")
-with contextlib.suppress(ImportError):  # needs the extra "grpc"
-    from flame_host._template import template
+FAILED, USAGE = 1, 2
+"""Exit codes: something is not as it should be; something was asked for wrongly."""
 
-    app.command()(template)
+_JSON = typer.Option(False, "--json", help="Machine-readable.")
+_WORTH_A_WARNING = (Status.FAILED, Status.INCOMPATIBLE, Status.SHADOWED)
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+app = typer.Typer(help="The executor host.", no_args_is_help=True, add_completion=False)
+plugins_app = typer.Typer(help="What is installed, what of it is active, and why not the rest.", invoke_without_command=True)
+app.add_typer(plugins_app, name="plugins")
+app.add_typer(_env_cli.app, name="env")
 
 
 def main() -> None:
-    """Entry point: errors of ours are told in their own words, without a traceback."""
+    """Entry point: runs, prints errors as text, and exits with 0, 1 (it failed) or 2 (it was asked wrongly)."""
+    if os.environ.get("NO_COLOR"):
+        os.environ["_TYPER_FORCE_DISABLE_TERMINAL"] = "1"
+    _mount_template()
     try:
-        app()
+        app(prog_name="flame-host")
     except FlameError as error:
-        typer.echo(f"{type(error).__name__}: {error}", err=True)
-        sys.exit(1)
+        sys.stderr.write(f"flame-host: {error}\n")
+        sys.exit(USAGE if isinstance(error, ConfigError) else FAILED)
+    except BrokenPipeError:  # `flame-host … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
 
 
-@app.callback(invoke_without_command=True)
+def _mount_template() -> None:
+    """``flame-host template``, when the extra it needs is installed."""
+    try:
+        from flame_host._template import template
+    except ImportError:
+        return
+    app.command("template")(template)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"flame-host {__version__} (plugin API {API_VERSION}, Python {platform.python_version()})")
+        raise typer.Exit
+
+
+@app.callback()
 def options(
     context: typer.Context,
-    plugin: Annotated[list[str] | None, typer.Option("-p", help="no:NAME keeps a plugin from being imported.")] = None,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    plugin: list[str] = typer.Option([], "-p", metavar="no:NAME", help="Do not import a plugin; may be given again."),  # noqa: B008
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Say the version."),
 ) -> None:
-    if version:
-        typer.echo(__version__)
-        raise typer.Exit
-    for given in plugin or ():
-        kind, _, name = given.partition(":")
-        if kind != "no" or not name:
-            raise typer.BadParameter(f"{given!r}: -p no:NAME is wanted")
-        blocked = os.environ.get("FLAME_HOST_NO_PLUGINS", "")
-        os.environ["FLAME_HOST_NO_PLUGINS"] = f"{blocked},{name}".strip(",")
+    """The executor host."""
+    blocked = []
+    for text in plugin:
+        if not text.startswith("no:") or text == "no:":
+            raise ConfigError(f"-p {text}: only  -p no:NAME  is known", hint="`flame-host plugins` shows the names")
+        blocked.append(text.removeprefix("no:"))
+    context.obj = tuple(blocked)
+
+
+def _host(context: typer.Context) -> Host:
+    blocked: tuple[str, ...] = context.obj or ()
+    if not blocked:
+        return Host()
+    return Host(no_plugins=(*Host().settings.no_plugins, *blocked))
+
+
+@plugins_app.callback()
+def plugins(context: typer.Context, as_json: bool = _JSON) -> None:
+    """Every plugin found, with its state and the reason for it."""
+    if context.invoked_subcommand is not None:
+        return
+    records = _host(context).catalog.records
+    if as_json:
+        _print_json([{**asdict(record), "status": record.status.value} for record in records])
+    else:
+        rows = [
+            (record.name, record.distribution, record.version, record.status.value, record.reason, ", ".join(record.offers))
+            for record in records
+        ]
+        _env_cli.print_table(("NAME", "DISTRIBUTION", "VERSION", "STATUS", "REASON", "OFFERS"), rows)
+    if any(record.status in _WORTH_A_WARNING for record in records):
+        raise typer.Exit(FAILED)
+
+
+@plugins_app.command()
+def explain(context: typer.Context, project: Path = typer.Argument(Path(), help="Its directory."), as_json: bool = _JSON) -> None:  # noqa: B008
+    """Which plugins a project would get on this host, by what its pyproject.toml asks for."""
+    wants, policy = _wants(project)
+    host = _host(context)
+    capabilities = host.capabilities()
+    plan = negotiate(wants, capabilities, capabilities, {**policy, **host.settings.policy})
+    if as_json:
+        _print_json(asdict(plan))
+        return
+    rows = [(family, _chosen(plan, family), ", ".join(wants.of(family).names), wants.of(family).origin) for family in FAMILIES]
+    _env_cli.print_table(("FAMILY", "CHOSEN", "WANTED", "BECAUSE OF"), rows)
+
+
+def _chosen(plan: Plan, family: str) -> str:
+    return ", ".join(plan.serializers) if family == "serializers" else str(getattr(plan, family[:-1]))
+
+
+def _wants(project: Path) -> tuple[Wants, dict[str, str]]:
+    """The lists and the policy of ``[tool.flame]``. All other layers are the client's to read: see ``flame explain``."""
+    from flame_host._requirements import read_toml
+
+    path = project / "pyproject.toml"
+    if not project.is_dir():
+        raise ConfigError(f"{project} is no directory")
+    table = read_toml(path).get("tool", {}).get("flame", {}) if path.is_file() else {}
+    families = {}
+    for family in FAMILIES:
+        value = table.get(family)
+        if value is None:
+            continue
+        names = [value] if isinstance(value, str) else value
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ConfigError(f"{path}: [tool.flame] {family} is {value!r}", hint=f'write  {family} = ["name"]')
+        families[family] = Want(tuple(names), f"{path} [tool.flame] {family}")
+    return Wants(families), dict(table.get("policy", {}))
 
 
 @app.command()
-def plugins(
-    as_json: Json = False,
-) -> None:
-    """Every plugin found: where it comes from, what it offers, and why it is not used if it is not."""
-    records = Host().catalog.records
+def doctor(context: typer.Context, as_json: bool = _JSON) -> None:
+    """Check what a host needs; exits with 1 when something of it is missing."""
+    checks = list(_checks(_host(context)))
     if as_json:
-        typer.echo(json.dumps([{**asdict(record), "status": record.status.value} for record in records], indent=2))
+        _print_json([{"check": name, "ok": fine, "detail": text} for name, fine, text in checks])
     else:
-        _print_plugins(records)
-    if any(record.status in (Status.FAILED, Status.INCOMPATIBLE, Status.SHADOWED) for record in records):
-        raise typer.Exit(1)
+        for name, fine, text in checks:
+            print(f"{'ok  ' if fine else 'FAIL'} {name}: {text}")
+    if not all(fine for _, fine, _ in checks):
+        raise typer.Exit(FAILED)
 
 
-def _print_plugins(records: list[PluginRecord]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("plugin", "distribution", "version", "status", "offers")
-    for record in records:
-        offers = ", ".join(record.offers) if record.status is Status.ACTIVE else record.reason
-        table.add_row(record.name, record.distribution, record.version, record.status.value, offers)
-    Console().print(table)
-
-
-@app.command()
-def doctor(as_json: Json = False) -> None:
-    """Check what applications need of this machine, and say what to do where something is amiss."""
-    checks = [_check_python(), _check_root(), *_check_plugins(), _check_uv(), _check_shared_memory()]
-    if as_json:
-        typer.echo(json.dumps([{"check": name, "ok": ok, "detail": detail} for name, ok, detail in checks], indent=2))
-    else:
-        for name, ok, detail in checks:
-            typer.echo(f"{'ok  ' if ok else 'FAIL'} {name:<14} {detail}")
-    if not all(ok for _, ok, _ in checks):
-        raise typer.Exit(1)
-
-
-def _check_python() -> tuple[str, bool, str]:
-    version = ".".join(map(str, sys.version_info[:3]))
-    return "Python", sys.version_info >= (3, 10), f"{version} at {sys.executable}"
-
-
-def _check_root() -> tuple[str, bool, str]:
+def _checks(host: Host) -> Iterator[tuple[str, bool, str]]:
+    """Name, whether it is fine, and what was found."""
+    yield "python", sys.version_info >= (3, 10), f"{platform.python_version()} at {sys.executable}"
+    root = host.root
     try:
-        root = Host().root
+        with tempfile.TemporaryFile(dir=root):
+            pass
         free = shutil.disk_usage(root).free
-        status = root.stat()
-    except (FlameError, OSError) as error:
-        return "directory", False, str(error)
-    if status.st_uid != os.getuid() or status.st_mode & 0o022:
-        return "directory", False, f"{root} can be written to by others; run  chmod 700 {root}"
-    return "directory", free > 1 << 30, f"{root}, {free / (1 << 30):.1f} GiB free"
+        yield "root", free > 1 << 30, f"{root}, {free / (1 << 30):.1f} GiB free"
+    except OSError as error:
+        yield "root", False, f"{root}: {error.strerror}"
+    status = root.stat()
+    private = status.st_uid == os.getuid() and not status.st_mode & 0o022
+    yield "root is private", private, "only you can write to it" if private else f"others can write to it; run  chmod 700 {root}"
+    for record in host.catalog.records:
+        if record.status in _WORTH_A_WARNING:
+            yield f"plugin {record.name}", False, f"{record.status.value}: {record.reason}"
+    for family in (*FAMILIES, "engines"):
+        names = ", ".join(host.catalog.all(family))
+        yield family, bool(names), names or "none; install a plugin that offers one"
+    for name, installer in host.catalog.all("installers").items():
+        try:
+            yield f"installer {name}", True, installer.identity()
+        except FlameError as error:
+            yield f"installer {name}", False, str(error)
+    yield _shared_memory()
 
 
-def _check_plugins() -> list[tuple[str, bool, str]]:
-    catalog = Host().catalog
-    checks = [
-        ("plugin", False, f"{record.name} ({record.distribution}): {record.reason}")
-        for record in catalog.records
-        if record.status not in (Status.ACTIVE, Status.DISABLED)
-    ]
-    for family in ("stores", "archivers", "installers", "serializers", "caches", "engines"):
-        names = list(catalog.all(family))
-        checks.append((family, bool(names), ", ".join(names) or "none: install at least one plugin of this family"))
-    return checks
-
-
-def _check_uv() -> tuple[str, bool, str]:
+def _shared_memory() -> tuple[str, bool, str]:
     try:
-        return "uv", True, Host().catalog.installer("uv").identity()
-    except FlameError as error:
-        return "uv", False, str(error)
-
-
-def _check_shared_memory() -> tuple[str, bool, str]:
-    try:
-        fd = os.memfd_create("flame-doctor")
+        os.close(os.memfd_create("flame-doctor"))
     except (OSError, AttributeError) as error:
         return "shared memory", False, f"memfd_create: {error}; large results need Linux 3.17 or later"
-    os.close(fd)
-    return "shared memory", True, "anonymous, leaves nothing in " + str(Path("/dev/shm"))
+    return "shared memory", True, "anonymous, nothing stays in /dev/shm"
+
+
+def _print_json(value: Any) -> None:
+    json.dump(value, sys.stdout, indent=2, default=str)
+    print()
+
+
+if __name__ == "__main__":
+    main()
