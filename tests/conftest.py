@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # `import wheels`
-from wheels import make_wheel
+from flame_host.testing.installers import make_wheel
 
 APPS = Path(__file__).parent / "apps"
 
@@ -21,7 +20,7 @@ def wheelhouse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``flametestdep`` 1.0 and 2.0, which cannot be installed together."""
     directory = tmp_path_factory.mktemp("wheelhouse")
     for version in ("1.0", "2.0"):
-        make_wheel(directory, "flametestdep", version, {"flametestdep.py": f"VERSION = {version!r}\n"})
+        make_wheel(directory, "flametestdep", version)
     return directory
 
 

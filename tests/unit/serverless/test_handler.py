@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import json
 import sys
 import threading
@@ -165,6 +166,67 @@ def test_an_argument_over_the_limit_is_refused_before_it_is_read(monkeypatch: py
     assert "100 are allowed" in answer["error"]
     with pytest.raises(PayloadTooLargeError):
         deserialize_arguments(job("add", "x" * 200)["input"])
+
+
+class Tattle:
+    """Leaves a trace when it is unpickled."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.place,)
+
+
+class Shop:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def sell(self, what: str) -> str:
+        return f"{self.name} sells {what}"
+
+    @staticmethod
+    def hours() -> str:
+        return "9 to 5"
+
+    @classmethod
+    def named(cls, name: str) -> str:
+        return cls(name).name
+
+
+def call(method: str, *args: Any) -> dict[str, Any]:
+    return {"execution_type": "class", "method_name": method, "method_args": [encoded(value) for value in args]}
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "more", "reason"),
+    [
+        ("add", 3, {}, "add(): too many positional arguments"),
+        ("add", 0, {}, "add(): missing a required argument: 'a'"),
+        ("add", 1, {"kwargs": {"c": 1}}, "add(): got an unexpected keyword argument 'c'"),
+        ("Shop", 0, call("sell", "x"), "Shop(): missing a required argument: 'name'"),
+        ("Shop", 1, call("sell"), "Shop.sell(): missing a required argument: 'what'"),
+        ("Shop", 1, call("hours", "x"), "Shop.hours(): too many positional arguments"),
+        ("Shop", 1, call("named"), "Shop.named(): missing a required argument: 'name'"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused_before_any_is_read(
+    tmp_path: Path, name: str, args: int, more: dict[str, Any], reason: str
+) -> None:
+    trace = tmp_path / "trace"
+    answer = create_handler({"add": add, "Shop": Shop})(job(name, *[Tattle(trace)] * args, **more))
+    assert answer["error"].startswith(reason)
+    assert not trace.exists()
+
+
+def test_arguments_a_decorator_supplies_need_not_be_given() -> None:
+    @functools.wraps(add)
+    def with_ten(*args: Any) -> Any:
+        return add(*args, 10)
+
+    assert decoded(create_handler({"add": with_ten})(job("add", 1))) == 11
+    assert decoded(create_handler({"max": max, "shop": Shop})(job("max", 1, 2))) == 2
+    assert decoded(create_handler({"Shop": Shop})(job("Shop", "ours", **call("hours")))) == "9 to 5"
 
 
 def test_a_result_over_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

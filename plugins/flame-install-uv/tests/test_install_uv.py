@@ -1,0 +1,15 @@
+"""Environments made by uv keep the contract."""
+
+from __future__ import annotations
+
+import pytest
+from flame_install_uv.uv import UvInstaller
+
+from flame_host.api import Installer
+from flame_host.testing.installers import InstallerContract
+
+
+class TestUv(InstallerContract):
+    @pytest.fixture
+    def installer(self) -> Installer:
+        return UvInstaller()
