@@ -34,6 +34,7 @@ from flame_host.serverless.formats import (
     result_limit,
 )
 from flame_host.serverless.manifest import find_manifest, load_manifest
+from flame_host.serverless.signatures import check_arguments
 
 __all__ = [
     "PayloadError",
@@ -114,6 +115,7 @@ class _Worker:
         codec = None
         try:
             codec = self._formats.codec(job_input.get("format"))
+            check_arguments(self._registry[name], job_input)
             args, kwargs = _arguments(job_input, codec)
             value = run(
                 self._registry[name], args, kwargs, job_input, codec,

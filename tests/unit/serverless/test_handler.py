@@ -149,7 +149,7 @@ def test_sys_exit_in_a_coroutine_leaves_the_worker_alive() -> None:
         ({"args": ["no base64!"]}, "args[0] is not base64"),
         ({"args": ["AAAA"]}, "args[0] cannot be read as cloudpickle/1"),
         ({"kwargs": []}, "kwargs must be an object, not list"),
-        ({"kwargs": {"b": None}}, "kwargs['b'] must be base64 text, not NoneType"),
+        ({"kwargs": {"a": encoded(1), "b": None}}, "kwargs['b'] must be base64 text, not NoneType"),
         ({"format": "yaml/1"}, "the format 'yaml/1' is not admitted"),
         ({"format": ["x"]}, "the format ['x'] is not admitted"),
     ],
