@@ -89,6 +89,7 @@ def test_an_endless_input_is_read_only_a_bound_ahead(local: Runner) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 def test_a_hundred_thousand_tasks_take_constant_memory(local: Runner) -> None:
     service = local.service(square)
     peaks = []
