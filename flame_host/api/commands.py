@@ -6,18 +6,22 @@ import os
 import signal
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 _OURS = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "VIRTUAL_ENV")
 
 
-def run_command(argv: list[str], *, log: Path | None = None, deadline: float) -> tuple[int | None, str]:
+def run_command(
+    argv: list[str], *, log: Path | None = None, deadline: float, variables: Mapping[str, str] | None = None
+) -> tuple[int | None, str]:
     """Exit code (None when the deadline passed) and output, which is also appended to the log.
 
-    Variables about our own interpreter are not handed on. The command is a process group of its own, killed as a whole at the
-    deadline and when this call is interrupted.
+    ``variables`` are set over this process's own; those about our own interpreter are not handed on. The command is a process group
+    of its own, killed as a whole at the deadline and when this call is interrupted.
     """
     environment = {key: value for key, value in os.environ.items() if key not in _OURS}
+    environment.update(variables or {})
     with tempfile.TemporaryFile("w+", errors="replace") as output:
         process = subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True

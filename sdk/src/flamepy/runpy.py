@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from typing import Any
 
 from flamepy.cache import put_object
 from flamepy.core import RunnerContext, RunnerRequest
-from flamepy.service import FlameService, SessionContext, TaskContext, TaskOutput, run
+from flamepy.service import FlameService, SessionContext, TaskContext, TaskOutput
 
 __all__ = ["FlameRunpyService", "main"]
 
@@ -50,7 +51,10 @@ class FlameRunpyService(FlameService):
 
 
 def main() -> None:
-    run(FlameRunpyService())
+    """The entrypoint a Flame cluster starts: the host itself, which provisions the application and runs it in workers."""
+    from flame_host.__main__ import main as serve
+
+    sys.exit(serve())
 
 
 if __name__ == "__main__":

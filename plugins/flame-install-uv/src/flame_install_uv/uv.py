@@ -19,7 +19,8 @@ class UvInstaller:
         return f"uv {_version()}"
 
     def find_python(self, version: str) -> Path:
-        code, output = run_command([_uv(), "python", "find", "--no-python-downloads", "--no-project", version], deadline=60)
+        argv = [_uv(), "python", "find", "--no-python-downloads", "--no-project", version]
+        code, output = run_command(argv, deadline=60, variables={"PATH": _search_path()})
         if code != 0:
             raise InterpreterNotFoundError(
                 f"uv finds no Python {version}: {last_lines(output, 3)}",
@@ -32,8 +33,9 @@ class UvInstaller:
         self._run(request, ["venv", "--quiet", "--no-project", "--allow-existing", "--python", str(request.python), str(request.target)])
         wanted = _requirements(request)
         if wanted:
-            # Cloned or copied, not hard-linked: a task that writes into its environment must not change the cache of all others.
-            options = ["--python", str(python), "--link-mode", "clone", "--no-progress", *_sources(request)]
+            # Not hard-linked: a task that writes into its environment must not change the cache of all others. "clone" falls back to
+            # hard links where the file system cannot clone; "copy" never does, and shares blocks where it can.
+            options = ["--python", str(python), "--link-mode", "copy", "--no-progress", *_sources(request)]
             self._run(request, ["pip", "install", *options, *wanted])
         return python
 
@@ -51,12 +53,21 @@ class UvInstaller:
         )
 
 
+def _search_path() -> str:
+    """PATH, and behind it the interpreters that pyenv has but shows only where they are switched on."""
+    pyenv = sorted(Path("~/.pyenv/versions").expanduser().glob("3.*/bin"))
+    directories = [directory for directory in os.get_exec_path() if not directory.endswith("/.pyenv/shims")]
+    return os.pathsep.join([*directories, *map(str, pyenv)])
+
+
 def _requirements(request: InstallRequest) -> list[str]:
     needs = request.requirements
     wanted = [argument for path in needs.files for argument in ("-r", str(path))]
     if needs.build is not None:
         wanted.append(str(needs.build))
-    return [*wanted, *needs.dependencies]
+    if not needs.dependencies:
+        return wanted
+    return [*wanted, "--", *needs.dependencies]  # a requirement that begins with a dash is none, and no option either
 
 
 def _sources(request: InstallRequest) -> list[str]:
