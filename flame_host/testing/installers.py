@@ -88,6 +88,25 @@ class InstallerContract:
         with pytest.raises(InterpreterNotFoundError, match=r"3\.99"):
             provider.find_python("3.99")
 
+    def test_what_is_no_version_is_no_interpreter(self, provider: Installer) -> None:
+        with pytest.raises(InterpreterNotFoundError):
+            provider.find_python("no-version")
+
+    @pytest.mark.parametrize("text", ["--version", "--index-url=https://index.invalid", "-rrequirements.txt"])
+    def test_a_requirement_is_never_taken_for_an_option(self, provider: Installer, request_for: InstallRequest, text: str) -> None:
+        with pytest.raises(InstallError):
+            provider.install(replace(request_for, requirements=Requirements(("contractdep", text))))
+
+    def test_what_a_task_writes_into_one_environment_the_next_does_not_see(
+        self, provider: Installer, request_for: InstallRequest, tmp_path: Path
+    ) -> None:
+        needs = replace(request_for, requirements=Requirements(("contractdep==2.0",)))
+        first = provider.install(needs)
+        self._ask(first, "import contractdep; open(contractdep.__file__, 'a').write('VERSION = None')")
+        (tmp_path / "second").mkdir()
+        second = provider.install(replace(needs, target=tmp_path / "second"))
+        assert self._ask(second, "import contractdep; print(contractdep.VERSION)") == "2.0"
+
     def test_our_own_version_of_python_is_found(self, provider: Installer) -> None:
         import sys
 

@@ -21,9 +21,12 @@ class PipInstaller:
         return f"pip {_version()}"
 
     def find_python(self, version: str) -> Path:
-        from packaging.specifiers import SpecifierSet
+        from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-        specifier = SpecifierSet(version if version[0] in "<>=!~" else f"=={version}.*" if version.count(".") < 2 else f"=={version}")
+        try:
+            specifier = SpecifierSet(version if version[:1] in "<>=!~" else f"=={version}.*" if version.count(".") < 2 else f"=={version}")
+        except InvalidSpecifier as error:
+            raise InterpreterNotFoundError(f"{version!r} is no version of Python", hint='write "3.12" or ">=3.10"') from error
         found = dict(_interpreters())
         for path, its_version in found.items():
             if specifier.contains(its_version):
@@ -62,7 +65,9 @@ def _requirements(request: InstallRequest) -> list[str]:
     wanted = [argument for path in needs.files for argument in ("-r", str(path))]
     if needs.build is not None:
         wanted.append(str(needs.build))
-    return [*wanted, *needs.dependencies]
+    if not needs.dependencies:
+        return wanted
+    return [*wanted, "--", *needs.dependencies]  # a requirement that begins with a dash is none, and no option either
 
 
 def _sources(request: InstallRequest) -> list[str]:
