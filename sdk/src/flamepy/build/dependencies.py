@@ -18,6 +18,7 @@ from flamepy.build.errors import BuildError, Problem
 
 __all__ = ["Target", "install", "requirements_of", "take_over"]
 
+_SECONDS = 1800
 _BUNDLED = {"flame-host", "flame-host-sdk", "flamepy"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _INCLUDE = re.compile(r"^(-r|--requirement|-c|--constraint)[ =]\s*(.+)$")
@@ -105,9 +106,15 @@ def install(requirements: Sequence[str], directory: Path, project: Path, target:
     order = [*_installer(target), "--target", os.fspath(directory), "-r", os.fspath(wanted)]
     if no_deps:
         order.append("--no-deps")
-    done = subprocess.run(
-        order, cwd=project, capture_output=True, text=True, errors="replace", timeout=1800, check=False, stdin=subprocess.DEVNULL
-    )
+    # Not run_command: paths in requirements are relative to the project, so that is where it must run.
+    try:
+        done = subprocess.run(
+            order, cwd=project, capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False, stdin=subprocess.DEVNULL
+        )
+    except subprocess.TimeoutExpired as error:
+        raise InstallError(
+            f"the dependencies of the handlers were not installed within {_SECONDS} s", tail=str(error.output or "")
+        ) from error
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-20:])
         raise InstallError("the dependencies of the handlers cannot be installed", tail=tail, hint=_hint(target))
