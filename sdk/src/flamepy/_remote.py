@@ -62,7 +62,7 @@ def remote(
         local: leave the function as it is; useful to switch one off for a while.
     """
     if resource_config is not None and not isinstance(resource_config, Resource):
-        if inspect.isfunction(resource_config) or inspect.isclass(resource_config):
+        if inspect.isclass(resource_config) or _is_function(resource_config):
             return _decorate(resource_config, DEFAULT_RESOURCE, ())
         raise ConfigError(
             f"remote() was given {resource_config!r}, which is neither a resource nor a function",
@@ -81,6 +81,11 @@ def _decorate(target: Any, resource: Resource, dependencies: tuple[str, ...]) ->
         raise ConfigError(f"{target.__qualname__} is decorated with @remote twice")
     if inspect.isclass(target):
         return RemoteClass(target, resource, dependencies)
-    if inspect.isfunction(target):
+    if _is_function(target):
         return RemoteFunction(target, resource, dependencies)
     raise ConfigError(f"@remote goes on functions and classes, not on {target!r}")
+
+
+def _is_function(target: Any) -> bool:
+    """Also one inside of another decorator, such as functools.cache."""
+    return callable(target) and inspect.isfunction(inspect.unwrap(target))

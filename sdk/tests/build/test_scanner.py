@@ -54,6 +54,22 @@ def test_a_file_no_import_can_name_is_refused(write) -> None:
         scan(write({"v1.2/work.py": ENDPOINT.format(name="f")}))
 
 
+def test_a_resource_that_another_module_changes_is_refused(write) -> None:
+    files = {
+        "config.py": RESOURCES,
+        "app.py": "from flamepy import remote\nfrom config import gpu\n@remote(gpu)\ndef f(): ...\n",
+        "zz.py": "import config\nconfig.gpu = None\n",
+    }
+    with pytest.raises(BuildError, match=r"zz\.py:2: config\.gpu is changed from outside"):
+        scan(write(files))
+
+
+def test_a_star_brings_only_what_the_module_lists(write) -> None:
+    files = {"lib.py": "from flamepy import remote\n__all__ = ['x']\nx = 1\n", "app.py": "from lib import *\n@remote\ndef f(): ...\n"}
+    with pytest.raises(BuildError, match=r"app\.py:2: @remote cannot be resolved"):
+        scan(write(files))
+
+
 def test_nothing_of_the_project_is_run(write, project: Path) -> None:
     text = f"open({str(project / 'witness')!r}, 'w')\nimport missing_module\n" + ENDPOINT.format(name="f")
     assert names(write({"app.py": text, "setup.py": "raise SystemExit(1)\n"})) == ["f"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flamepy.build import BuildError, RemoteDecoratorScanner
@@ -44,6 +45,10 @@ FOUND = {
         'from flamepy import *\nclass Cfg:\n    gpu = GpuResource(name="in-class")\n@remote(Cfg.gpu)\ndef f(): ...\n',
         "f", "in-class", "GpuResource",
     ),
+    "an attribute set later": (
+        'from flamepy import *\nclass C: ...\nC.g = GpuResource(name="set")\n@remote(C.g)\ndef f(): ...\n', "f", "set", "GpuResource",
+    ),
+    "a decorator in a dict": (GPU + 'D = {"g": remote(gpu)}\n@D["g"]\ndef f(): ...\n', "f", "gpu-1", "GpuResource"),
     "an entry of a dict": (
         'from flamepy import *\nR = {"gpu": GpuResource(name="in-dict")}\n@remote(R["gpu"])\ndef f(): ...\n', "f", "in-dict", "GpuResource",
     ),
@@ -75,6 +80,38 @@ FOUND = {
 }  # fmt: skip
 
 REFUSED = {
+    "a decorator that depends": (
+        GPU + "cpu = GpuResource(name='c')\non = remote(gpu) if FAST else remote(cpu)\n@on\ndef f(): ...\n", 5, "depends on the condition",
+    ),
+    "a decorator bound in branches": (
+        GPU + "if FAST:\n    on = remote(gpu)\nelse:\n    on = remote()\n@on\ndef f(): ...\n", 7, "depends on the condition",
+    ),
+    "an import that depends": (
+        "if FAST:\n    from flamepy import remote\nelse:\n    from ray import remote\n@remote\ndef f(): ...\n", 5, "may be @remote",
+    ),
+    "another library first": (
+        "try:\n    from ray import remote\nexcept ImportError:\n    from flamepy import remote\n@remote\ndef f(): ...\n",
+        5, "may be @remote",
+    ),
+    "a resource that depends on an exception": (
+        GPU + "try:\n    c = GpuResource(name='g')\nexcept OSError:\n    c = GpuResource(name='h')\n@remote(c)\ndef f(): ...\n",
+        7, "is reached",
+    ),
+    "a dict that is changed": (
+        GPU + "R = {'g': gpu}\nR['g'] = GpuResource(name='other')\n@remote(R['g'])\ndef f(): ...\n", 5, "line 4 changes it",
+    ),
+    "a dict that is updated": (GPU + "R = {'g': gpu}\nR.update(more())\n@remote(R['g'])\ndef f(): ...\n", 5, "line 4 may change it"),
+    "a dict that a function changes": (
+        GPU + "def g():\n    R['g'] = 1\nR = {'g': gpu}\n@remote(R['g'])\ndef f(): ...\n", 6, "a function changes R, at line 4",
+    ),
+    "keywords that are changed": (
+        "from flamepy import *\nO = {'name': 'o'}\nO['name'] = 'p'\n@remote(Resource(**O))\ndef f(): ...\n", 4, "cannot be read",
+    ),
+    "decorators in a list": (GPU + "ds = [remote(gpu)]\nfs = list(map(ds[0], ()))\n", 3, "cannot be resolved"),
+    "the decorator bound over": (GPU + "import functools\nremote = functools.partial(remote, gpu)\n@remote()\ndef f(): ...\n", 4, "remote"),
+    "the decorator as an argument": (GPU + "import tools\ntools.apply(to=remote)\n", 4, "cannot be resolved"),
+    "an expression nobody reads": (GPU + "on = remote and remote(gpu)\n@on\ndef f(): ...\n", 3, "cannot be resolved"),
+    "a walrus": (GPU + "print(on := remote(gpu))\n@on\ndef f(): ...\n", 3, "cannot be resolved"),
     "a name from the environment": (
         'import os\nfrom flamepy import *\nc = Resource(name=os.environ["N"])\n@remote(c)\ndef f(): ...\n', 3, "name of the resource",
     ),
@@ -132,6 +169,19 @@ def test_a_spelling_is_found_with_its_name_and_resource(project: Path, spelling:
     (found,) = RemoteDecoratorScanner(project).discover_remote_functions()
     assert (found.function_name, found.module_path) == (name, "app")
     assert (found.resource_config_name, found.resource_type) == (resource, kind)
+
+
+@pytest.mark.parametrize("spelling", [spelling for spelling in FOUND if spelling != "the other SDK's keywords"])
+def test_what_is_found_is_what_the_program_itself_makes(project: Path, spelling: str) -> None:
+    """Run the module, and compare: the scanner must not only find something, but be right."""
+    text, name, resource, kind = FOUND[spelling]
+    names: dict[str, Any] = {"__name__": "app"}
+    exec(compile(text, "app.py", "exec"), names)
+    made: Any = names[name.partition(".")[0]]
+    for part in name.split(".")[1:]:
+        made = getattr(made, part)
+    made = getattr(made, "__wrapped__", made) if not hasattr(made, "resource") else made
+    assert (made.resource.name, type(made.resource).__name__) == (resource, kind)
 
 
 @pytest.mark.parametrize("spelling", REFUSED)

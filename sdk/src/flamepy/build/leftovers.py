@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Mapping
 
-from flamepy.build.expressions import Evaluator
+from flamepy.build.expressions import Evaluator, unresolved
 from flamepy.build.values import External, Value, external, is_ours
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
@@ -34,8 +34,7 @@ class _Search:
             self._decorators(node, names, inside)
         if isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Load) and self._is_ours(node, names):
             if node not in self._evaluator.understood:
-                message = f"{ast.unparse(node)} is used in a way that cannot be resolved without running it{inside}"
-                self._evaluator.problem(node, message)
+                self._evaluator.problem(node, unresolved(node, inside))
             return
         if isinstance(node, _FUNCTIONS):
             outer = [

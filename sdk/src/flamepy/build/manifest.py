@@ -111,6 +111,8 @@ def _function(function: RemoteFunctionMetadata) -> dict[str, Any]:
     }
     if function.line:
         entry["line"] = function.line
+    if function.file_path.name and not function.file_path.is_absolute():  # an absolute one says where the builder's home is
+        entry["file"] = function.file_path.as_posix()
     if function.original:
         entry["original"] = function.original
     if function.is_class:
@@ -137,7 +139,7 @@ def _served_twice(functions: Iterable[RemoteFunctionMetadata]) -> Iterable[Probl
         if other is not function:
             there = f"resource {other.resource_config_name!r} ({other.module_path})"
             message = f"{function.function_name!r} is served by resource {function.resource_config_name!r} and by {there}"
-            yield Problem(function.file_path.name, function.line, message)
+            yield Problem(function.file_path.as_posix(), function.line, message)
 
 
 def _differing(functions: Iterable[RemoteFunctionMetadata]) -> Iterable[Problem]:
@@ -149,7 +151,7 @@ def _differing(functions: Iterable[RemoteFunctionMetadata]) -> Iterable[Problem]
                 f"resource {function.resource_config_name!r} of {function.function_name} is not the one of {other.function_name}: "
                 f"a {function.resource_type} and a {other.resource_type}, or with other settings"
             )
-            yield Problem(function.file_path.name, function.line, message)
+            yield Problem(function.file_path.as_posix(), function.line, message)
 
 
 def _same_handler(functions: Iterable[RemoteFunctionMetadata]) -> Iterable[Problem]:
@@ -160,4 +162,4 @@ def _same_handler(functions: Iterable[RemoteFunctionMetadata]) -> Iterable[Probl
         other = first.setdefault(handler_module(name).casefold(), name)
         if other != name:
             message = f"resources {other!r} and {name!r} differ in case only, and would share the file {handler_module(name)}.py"
-            yield Problem(function.file_path.name, function.line, message)
+            yield Problem(function.file_path.as_posix(), function.line, message)

@@ -14,7 +14,7 @@ from flamepy.build.leftovers import report_leftovers
 from flamepy.build.modules import SourceModule, project_files, read_modules
 from flamepy.build.resolution import resolve_resource, texts_of
 from flamepy.build.statements import Interpreter
-from flamepy.build.values import ProjectModule, RemoteValue, Unknown, Value
+from flamepy.build.values import Constant, ProjectModule, RemoteValue, Unknown, Value, entries_of
 
 __all__ = ["RemoteDecoratorScanner", "RemoteFunctionMetadata"]
 
@@ -89,6 +89,7 @@ class RemoteDecoratorScanner:
                 metadata = self._describe(module, interpreter, made)
                 if metadata is not None:
                     found.append(metadata)
+            interpreter.evaluator.report_unused()
             report_leftovers(module.tree, interpreter.evaluator, interpreter.names)
             problems += interpreter.evaluator.problems
         if problems:
@@ -114,6 +115,10 @@ class RemoteDecoratorScanner:
         if module not in self._modules:
             return {}
         names = self._interpreted(self._modules[module]).names
+        listed = entries_of(names["__all__"]) if "__all__" in names else None
+        if listed is not None and all(isinstance(entry, Constant) for entry in listed.values()):
+            public = {entry.value for entry in listed.values() if isinstance(entry, Constant)}
+            return {name: value for name, value in names.items() if name in public}
         return {name: value for name, value in names.items() if not name.startswith("_")}
 
     def _interpreted(self, module: SourceModule) -> Interpreter:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
-from flamepy.build.expressions import Evaluator, Program
+from flamepy.build.expressions import MUTATORS, Evaluator, Program
 from flamepy.build.modules import SourceModule
 from flamepy.build.values import (
     OUR_NAMES,
     Collection,
+    Constant,
+    DecoratorValue,
     Definition,
     External,
     ProjectModule,
     RemoteValue,
+    ResourceValue,
     Unknown,
     Value,
+    either,
     external,
     is_ours,
 )
@@ -37,7 +41,7 @@ class Interpreter:
         self.foreign_stars: list[str] = []
         self.evaluator = Evaluator(module, program)
         self._program = program
-        self._changed_elsewhere = set(_globals_of(module.tree))
+        self._changed_by_functions = changed_by_functions(module.tree)
 
     def run(self) -> None:
         self._block(self.module.tree.body, self.names, "", "")
@@ -64,7 +68,7 @@ class Interpreter:
         for decorator in reversed(node.decorator_list):
             found = self.evaluator.evaluate(decorator, names)
             if not is_ours(found):
-                self._look_alike(decorator, names)
+                self._look_alike(decorator, found, names)
                 continue
             if isinstance(value, RemoteValue):
                 self.evaluator.problem(decorator, f"{qualname} is decorated with @remote twice")
@@ -82,8 +86,12 @@ class Interpreter:
 
     _asyncfunctiondef = _classdef = _functiondef
 
-    def _look_alike(self, decorator: ast.expr, names: Names) -> None:
+    def _look_alike(self, decorator: ast.expr, found: Value, names: Names) -> None:
         """A bare name ``remote`` that nothing here binds may come from anywhere, so also from us."""
+        if isinstance(found, Unknown) and found.ours:
+            shown = ast.unparse(decorator)
+            self.evaluator.problem(decorator, f"@{shown} may be @remote of flamepy, and cannot be resolved: {found.why}")
+            return
         callee = decorator.func if isinstance(decorator, ast.Call) else decorator
         if isinstance(callee, ast.Name) and callee.id == "remote" and callee.id not in names:
             stars = ", ".join(self.foreign_stars)
@@ -102,18 +110,22 @@ class Interpreter:
             self._bind(node.target, self.evaluator.evaluate(node.value, names), node.value, names, condition)
 
     def _augassign(self, node: ast.AugAssign, names: Names, prefix: str, condition: str) -> None:
-        if isinstance(node.target, ast.Name):
+        if isinstance(node.target, (ast.Subscript, ast.Attribute)):
+            self._change(node.target, Unknown("it is changed in place"), names)
+        elif isinstance(node.target, ast.Name):
             before = names.get(node.target.id, Unknown(f"{node.target.id} is not bound"))
             names[node.target.id] = self.evaluator.combine(node.op, before, self.evaluator.evaluate(node.value, names), node)
 
     def _bind(self, target: ast.expr, value: Value, source: ast.expr, names: Names, condition: str) -> None:
         if isinstance(target, ast.Name):
-            if is_ours(value) and isinstance(source, (ast.Name, ast.Attribute, ast.Call)):
-                self.evaluator.understood.add(source)
+            self.evaluator.use(value, source)
             if isinstance(value, RemoteValue) and not value.name and not isinstance(names, _Scope):
                 value.name, value.conditional = target.id, condition
-            if target.id in self._changed_elsewhere:
-                value = Unknown(f"a function changes {target.id}, by global")
+            change = self._changed_by_functions.get(target.id)
+            if change == "global":
+                value = either(f"a function changes {target.id}, by global", value)
+            elif change and isinstance(value, Collection):
+                value.spoiled = f"a function changes {target.id}, at line {change}"
             names[target.id] = value
         elif isinstance(target, (ast.Tuple, ast.List)):
             values = list(value.entries.values()) if isinstance(value, Collection) else []
@@ -121,6 +133,21 @@ class Interpreter:
             for index, part in enumerate(target.elts):
                 whole = len(values) == len(target.elts) == len(parts)
                 self._bind(part, values[index] if whole else Unknown("it is unpacked"), parts[index] if whole else source, names, condition)
+        elif isinstance(target, (ast.Subscript, ast.Attribute)):
+            self._change(target, value, names)
+
+    def _change(self, target: ast.Subscript | ast.Attribute, value: Value | None, names: Names) -> None:
+        """``owner[key] = value``, ``owner.name = value``, or their deletion."""
+        owner = self.evaluator.evaluate(target.value, names)
+        if isinstance(owner, Collection):
+            owner.spoiled = f"line {target.lineno} changes it: {ast.unparse(target)}"
+        elif isinstance(target, ast.Attribute) and isinstance(owner, Definition):
+            owner.attributes[target.attr] = Unknown("it is deleted") if value is None else value
+        elif isinstance(target, ast.Attribute) and isinstance(owner, ProjectModule):
+            before = self._program.member(owner.name, target.attr)
+            if isinstance(before, (ResourceValue, DecoratorValue, RemoteValue)):
+                message = f"{ast.unparse(target)} is changed from outside of its module, so what it is depends on who is imported first"
+                self.evaluator.problem(target, message)
 
     def _expr(self, node: ast.Expr, names: Names, prefix: str, condition: str) -> None:
         self.evaluator.evaluate(node.value, names)
@@ -129,6 +156,8 @@ class Interpreter:
         for target in node.targets:
             if isinstance(target, ast.Name):
                 names.pop(target.id, None)
+            elif isinstance(target, (ast.Subscript, ast.Attribute)):
+                self._change(target, None, names)
 
     # ------------------------------------------------------------------ imports
 
@@ -183,19 +212,28 @@ class Interpreter:
             if here is None:
                 names[name] = other[name]
             elif there is not None and here is not there and here != there:
-                names[name] = Unknown(f"it depends on the condition {test}, line {node.lineno}")
+                names[name] = either(f"it depends on the condition {test}, line {node.lineno}", here, there)
 
     def _try(self, node: ast.Try, names: Names, prefix: str, condition: str) -> None:
         self._block(node.body, names, prefix, condition)
         for handler in node.handlers:
             aside = names.copy()
             self._block(handler.body, aside, prefix, "except")
-            # What the body binds is what holds where it succeeds, as it must in a worker.
-            names.update({name: value for name, value in aside.items() if name not in names})
+            for name, value in aside.items():
+                names[name] = self._after_handler(names.get(name), value, handler.lineno)
         self._block(node.orelse, names, prefix, condition)
         self._block(node.finalbody, names, prefix, condition)
 
     _trystar = _try
+
+    def _after_handler(self, body: Value | None, handler: Value, line: int) -> Value:
+        """What holds after a ``try``: what the body binds, for there it succeeds in a worker, too, unless it is about endpoints."""
+        if body is None:
+            return handler
+        same = body is handler or body == handler
+        if not same and (isinstance(body, (ResourceValue, DecoratorValue, Constant)) or (is_ours(handler) and not is_ours(body))):
+            return either(f"it depends on whether line {line} is reached", body, handler)
+        return body
 
     def _with(self, node: ast.With, names: Names, prefix: str, condition: str) -> None:
         for item in node.items:
@@ -213,7 +251,7 @@ class Interpreter:
             self._block(body, aside, prefix, f"the {type(node).__name__.lower()} statement")
         for name, value in aside.items():
             if names.get(name) is not value:
-                names[name] = Unknown(f"the {type(node).__name__.lower()} statement at line {node.lineno} binds it")
+                names[name] = either(f"the {type(node).__name__.lower()} statement at line {node.lineno} binds it", value)
 
     _while = _match = _for
 
@@ -236,7 +274,27 @@ class _Scope(Names):
         return id(self)
 
 
-def _globals_of(tree: ast.Module) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Global):
-            yield from node.names
+def changed_by_functions(tree: ast.Module) -> dict[str, str]:
+    """Names of the module that its functions change: ``"global"``, or the line where one changes what the name stands for."""
+    changed: dict[str, str] = {}
+    for function in ast.walk(tree):
+        if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        nodes = list(ast.walk(function))
+        own = {node.arg for node in nodes if isinstance(node, ast.arg)}
+        own |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+        declared = {name for node in nodes if isinstance(node, ast.Global) for name in node.names}
+        for node in nodes:
+            owner = _changed_owner(node)
+            if owner and (owner in declared or owner not in own):
+                changed.setdefault(owner, str(getattr(node, "lineno", "?")))
+        changed.update(dict.fromkeys(declared, "global"))
+    return changed
+
+
+def _changed_owner(node: ast.AST) -> str:
+    if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load) and isinstance(node.value, ast.Name):
+        return node.value.id
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in MUTATORS:
+        return node.func.value.id if isinstance(node.func.value, ast.Name) else ""
+    return ""

@@ -45,19 +45,30 @@ class Constant:
     value: Any
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Collection:
-    """A list, tuple or dict display; a list is keyed by position."""
+    """A list, tuple or dict display; a list is keyed by position.
+
+    Attributes:
+        spoiled: what the program does to it afterwards, so that its entries cannot be relied on.
+    """
 
     entries: Mapping[Any, Value]
     kind: str
+    spoiled: str = ""
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """Nothing can be said. ``why`` completes the sentence "it cannot be resolved, because …"."""
+    """Nothing can be said, or nothing for certain.
+
+    Attributes:
+        why: completes the sentence "it cannot be resolved: …".
+        ours: it may be the decorator.
+    """
 
     why: str
+    ours: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +82,7 @@ class Definition:
     node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
     module: str
     qualname: str
-    attributes: Mapping[str, Value] = field(default_factory=dict)
+    attributes: dict[str, Value] = field(default_factory=dict)
     bases: tuple[Value, ...] = ()
 
 
@@ -99,6 +110,7 @@ class DecoratorValue:
     resource: Value | None
     options: Mapping[str, Value]
     line: int
+    node: ast.AST | None = None
 
 
 @dataclass(eq=False)
@@ -126,6 +138,18 @@ def is_ours(value: Value | None) -> bool:
     return isinstance(value, DecoratorValue) or (isinstance(value, External) and value.is_remote)
 
 
+def either(why: str, *values: Value | None) -> Unknown:
+    """One of several values, and nobody knows which."""
+    return Unknown(why, any(is_ours(value) or (isinstance(value, Unknown) and value.ours) for value in values))
+
+
+def entries_of(value: Value, kind: str = "") -> Mapping[Any, Value] | None:
+    """Entries of a collection (of that kind) that nothing changes after it was made."""
+    if not isinstance(value, Collection) or value.spoiled or kind not in ("", value.kind):
+        return None
+    return value.entries
+
+
 def resource_type_of(value: Value) -> str | None:
     """Name of the base type if a call of this makes a resource: one of ours, or a class of the project derived from one."""
     if isinstance(value, External):
@@ -140,6 +164,8 @@ def plain(value: Value) -> Any:
     """The Python value, with None for what is unknown inside a collection; raises LookupError when the whole is unknown."""
     if isinstance(value, Constant):
         return value.value
+    if isinstance(value, Collection) and value.spoiled:
+        raise LookupError(value.spoiled)
     if isinstance(value, Collection):
         entries = {key: None if isinstance(entry, Unknown) else plain(entry) for key, entry in value.entries.items()}
         return entries if value.kind == "dict" else tuple(entries.values()) if value.kind == "tuple" else list(entries.values())
@@ -149,5 +175,5 @@ def plain(value: Value) -> Any:
 def is_known(value: Value) -> bool:
     """Whether it is plain data through and through."""
     if isinstance(value, Collection):
-        return all(is_known(entry) for entry in value.entries.values())
+        return not value.spoiled and all(is_known(entry) for entry in value.entries.values())
     return isinstance(value, Constant)
