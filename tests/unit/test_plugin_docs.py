@@ -1,0 +1,94 @@
+"""What the pages for plugin authors say is so: signatures are compared, and the first plugin is installed and run."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flame_host._plugins import hook_names
+from flame_host.api import hookspecs, models, providers
+
+PAGES = Path(__file__).parents[2] / "docs" / "plugins"
+FAMILIES = [name.removeprefix("flame_") for name in hook_names()]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"(?ms)^```{language}\n(.*?)^```", (PAGES / page).read_text())
+
+
+def signatures(source: str) -> dict[str, dict[str, str]]:
+    """Class (empty outside of one) → member → what it looks like, docstrings and spelling apart."""
+    found: dict[str, dict[str, str]] = {"": {}}
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef):
+            found[""][node.name] = _signature(node)
+        elif isinstance(node, ast.ClassDef):
+            members = found.setdefault(node.name, {})
+            for part in node.body:
+                if isinstance(part, ast.FunctionDef):
+                    members[part.name] = _signature(part)
+                elif isinstance(part, ast.AnnAssign):
+                    members[ast.unparse(part.target)] = ast.unparse(part)
+    return found
+
+
+def _signature(node: ast.FunctionDef) -> str:
+    kind = "property " if any(ast.unparse(mark) == "property" for mark in node.decorator_list) else ""
+    return f"{kind}({ast.unparse(node.args)}) -> {ast.unparse(node.returns) if node.returns else ''}"
+
+
+def source_of(module: object) -> str:
+    return Path(str(getattr(module, "__file__", ""))).read_text()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_page_says_the_signatures_that_the_contract_has(family: str) -> None:
+    hooks = signatures(source_of(hookspecs))[""]
+    classes = {**signatures(source_of(models)), **signatures(source_of(providers))}
+    said = signatures("\n".join(blocks(f"{family}.md", "python")))
+    assert said.pop("") == {f"flame_{family}": hooks[f"flame_{family}"]}
+    provider = re.fullmatch(r".*Iterable\[(\w+)\]", hooks[f"flame_{family}"])
+    assert provider is not None
+    assert provider.group(1) in said
+    for name, members in said.items():
+        assert members == classes[name], f"docs/plugins/{family}.md, {name}"
+
+
+def test_the_index_leads_to_a_page_of_every_hook() -> None:
+    linked = set(re.findall(r"\| `flame_(\w+)` \|.*\((\w+)\.md\) \|", (PAGES / "index.md").read_text()))
+    assert linked == {(family, family) for family in FAMILIES}
+
+
+def test_the_first_plugin_has_ten_lines_and_works_once_installed(tmp_path: Path) -> None:
+    program = blocks("index.md", "python")[0]
+    assert len([line for line in program.splitlines() if line]) <= 10
+    (tmp_path / "flame_observe_print.py").write_text(program)
+    entry = re.search(r"(?m)^observe-print = \"(.*)\"$", blocks("index.md", "toml")[0])
+    assert entry is not None
+    info = tmp_path / "flame_observe_print-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: flame-observe-print\nVersion: 0.1.0\n")
+    (info / "entry_points.txt").write_text(f"[flame_host]\nobserve-print = {entry.group(1)}\n")
+    variables = {**os.environ, "PYTHONPATH": str(tmp_path), "FLAME_HOST_ROOT": str(tmp_path / "root")}
+
+    listed = _python(variables, "-m", "flame_host.cli", "plugins", "--json")
+    record = next(record for record in json.loads(listed) if record["name"] == "observe-print")
+    assert (record["status"], record["distribution"], record["offers"]) == ("active", "flame-observe-print", ["observers:print"])
+    blocked = json.loads(_python(variables, "-m", "flame_host.cli", "-p", "no:observe-print", "plugins", "--json"))
+    assert next(record for record in blocked if record["name"] == "observe-print")["status"] == "disabled"
+
+    use = "import time; from flame_host import Host; from flame_host.api import Event; Host().observe(Event('hello', 0, detail='world'))"
+    assert _python(variables, "-c", f"{use}; time.sleep(1)").strip() == "hello world"
+
+
+def _python(variables: dict[str, str], *arguments: str) -> str:
+    done = subprocess.run([sys.executable, *arguments], env=variables, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
