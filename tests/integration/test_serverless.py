@@ -78,7 +78,7 @@ def unpacked(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As the platform unpacks it: the standard way, into a directory of its own."""
     directory = tmp_path_factory.mktemp("unpacked")
     with tarfile.open(archive) as tar:
-        tar.extractall(directory)
+        tar.extractall(directory, filter="data")
     return directory
 
 
