@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from flame_host.api import FlameError, Task, WorkerStartError
+from flame_host.api import Task, WorkerStartError
 from flame_host.engine.link import Link
 from flame_host.worker.channel import CANCEL, CREDIT, ERROR, HEADER, READY, RECALL, START, STOP, ChannelClosed, encode
 from flame_host.worker.process import WorkerProcess
@@ -23,14 +23,15 @@ class Executor(Link):
     """Starts its worker from a thread of its own; that thread then reads answers until the worker ends.
 
     Attributes:
-        doomed: why it is being killed, if it is.
+        doomed: why it is being killed, if it is. doomed_task: the task to blame, None for whichever runs.
     """
 
     def __init__(self, session: LocalSession, number: int) -> None:
         super().__init__(session)
         self.session = session
         self.number = number
-        self.doomed: FlameError | None = None
+        self.doomed: Exception | None = None
+        self.doomed_task: Task | None = None
         self.process: WorkerProcess | None = None
         self._control_sending = threading.Lock()
         self._thread = threading.Thread(target=self._live, name=f"flame-executor-{session.session_id}-{number}", daemon=True)
@@ -95,6 +96,10 @@ class Executor(Link):
             self.inflight.clear()
         running = process.begun - self.replied - 1  # index of the task it was in; -1 when it was in none
         how = process.how_it_ended()
+        if process.deaf and not self.session.solo and not self.session.spec.stateful:
+            # One of the tasks since the last write has closed the worker's descriptors. One at a time, we shall see which.
+            self.session.solo = True
+            running = -1
         self._discard()
         self.session.executor_lost(self, tasks, running, how)
 
@@ -112,9 +117,10 @@ class Executor(Link):
         self._control(STOP, 0)
         self.unpark()
 
-    def kill(self, reason: FlameError | None = None) -> None:
-        """End it now; its running task fails with the reason, or is treated as lost without one."""
-        self.doomed = self.doomed or reason
+    def kill(self, reason: Exception | None = None, task: Task | None = None) -> None:
+        """End it now; its running task, if it is the one given, fails with the reason, or is treated as lost without one."""
+        if self.doomed is None:
+            self.doomed, self.doomed_task = reason, task
         self.window = 0
         if self.process is not None:
             self.process.kill()

@@ -75,6 +75,7 @@ class Link:
         self._reader = 0
         self._unparked = threading.Event()
         self._waited_calls = 0
+        self._unhandled: deque[Any] = deque()
 
     def attach(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -99,6 +100,7 @@ class Link:
         while True:
             with self._reading:
                 self._reader = threading.get_ident()
+                self._handle(())  # what an interrupted caller has left
                 while not self._may_park():
                     self._handle(self._receiver.receive())
             self._unparked.wait()
@@ -133,25 +135,36 @@ class Link:
             self.unpark()
         finally:
             self._reading.release()
-            if self.inflight:
+            if self.inflight or self._unhandled:
                 self.unpark()
 
     def _readable(self, seconds: float) -> bool:
         return bool(select.select([self._sock], [], [], max(0.0, seconds))[0])
 
     def _handle(self, frames: Sequence[Any]) -> None:
+        """Give answers to their tasks.
+
+        A frame leaves ``_unhandled`` after its task has its answer, and is known by its number: should a signal's exception come in
+        between, whoever reads next goes on where this stopped.
+        """
+        unhandled, inflight = self._unhandled, self.inflight
+        unhandled.extend(frames)
         done = 0
-        for frame in frames:
-            if frame[0] == RESULT:
-                task = self.inflight.popleft()
-                done += 1
+        while unhandled:
+            frame = unhandled[0]
+            if frame[0] != RESULT:
+                done += self._handle_other(frame)
+            elif inflight and inflight[0].number == frame[3]:
+                task = inflight[0]
                 if frame[1]:
                     data, buffers, _ = decode(frame)
                     task.succeed(view_of(data), buffers)
                 else:
                     task.succeed(frame[4], ())
-            else:
-                done += self._handle_other(frame)
+                self.replied += 1
+                done += 1
+                inflight.popleft()
+            unhandled.popleft()
         if done:
             self._account(done, time.monotonic())
         if self._source.queue:
@@ -161,7 +174,11 @@ class Link:
         """A frame that is no result; returns how many tasks it ends."""
         kind = frame[0]
         if kind == ERROR:
-            self._source.task_failed(self.inflight.popleft(), frame[4])
+            if not self.inflight or self.inflight[0].number != frame[3]:
+                return 0
+            self._source.task_failed(self.inflight[0], frame[4])
+            self.inflight.popleft()
+            self.replied += 1
             self.failed += 1
             self.succeeded -= 1
             return 1
@@ -178,7 +195,6 @@ class Link:
         return 0
 
     def _account(self, done: int, now: float) -> None:
-        self.replied += done
         self.succeeded += done
         each = (now - self.since) / done
         self.since = self.idle_since = now
@@ -262,17 +278,7 @@ class Link:
         poll.register(self._sock, select.POLLOUT | select.POLLIN)
         for _, event in poll.poll():
             if event & select.POLLIN and not event & select.POLLOUT:
-                self._handle_results_only(self._receiver.receive())
-
-    def _handle_results_only(self, frames: Sequence[Any]) -> None:
-        """In the middle of sending: nothing new is sent. RETURNED cannot come, a recall waits for the sender's lock."""
-        for frame in frames:
-            if frame[0] == RESULT:
-                data, buffers, _ = decode(frame)
-                self.inflight.popleft().succeed(view_of(data), buffers)
-                self._account(1, time.monotonic())
-            elif self._handle_other(frame):
-                self._account(1, time.monotonic())
+                self._handle(self._receiver.receive())  # pumps nothing: the sender's lock is ours
 
     def begin_recall(self) -> bool:
         """Stop sending; the tasks behind the running one are about to be asked back."""

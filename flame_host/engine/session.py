@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any
 
 from flame_host.api import (
@@ -24,9 +26,9 @@ from flame_host.api import (
     Task,
     TaskTimeoutError,
     WorkerCrashedError,
-    WorkerError,
 )
 from flame_host.engine.executor import Executor
+from flame_host.engine.limits import rlimits
 from flame_host.engine.scaling import wanted_executors
 from flame_host.worker.channel import CALL, HEADER, INLINE_LIMIT, encode
 
@@ -66,11 +68,12 @@ class LocalSession:
         self._created = time.time()
         self._completed: float | None = None
         self._finished = [0, 0]  # succeeded, failed: of executors that are gone, and of tasks that failed without one
-        self._limits: dict[Task, tuple[float, FlameError]] = {}
+        self._limits: dict[Task, tuple[float, Exception]] = {}
         self._broken: FlameError | None = None
         self._watched = False
         self._quiet_since = 0.0
         self._most = min(spec.max_instances or connection.cores, application.max_instances)
+        self._rlimits = rlimits(spec.limits)
         if spec.stateful:
             self._most = 1
         for _ in range(min(max(spec.warmup, spec.min_instances), self._most)):
@@ -91,11 +94,26 @@ class LocalSession:
             task.frame = encode(CALL, number, data, buffers, parts, name)
         queue = self.queue
         queue.append(task)
+        if task.options is not None:
+            self._heed(task.options)
         for executor in self.executors:
             if not executor.inflight or len(queue) >= _GATHER:
                 executor.pump()
         if queue and not self._watched:
             self.look_after()
+
+    def _heed(self, options: Any) -> None:
+        """Options of one call. A time limit means that calls are sent one by one from now on, to know when each begins."""
+        if getattr(options, "timeout", None):
+            self.solo = True
+            for executor in self.executors:
+                executor.window = min(executor.window, 1)
+        if getattr(options, "priority", None):
+            waiting = []
+            with contextlib.suppress(IndexError):
+                while True:
+                    waiting.append(self.queue.popleft())
+            self.queue.extend(sorted(waiting, key=lambda task: -(getattr(task.options, "priority", None) or 0)))
 
     def assist(self, task: Task, timeout: float | None = None) -> None:
         for executor in self.executors:
@@ -152,11 +170,11 @@ class LocalSession:
 
     def _enforce(self, executor: Executor, task: Task, now: float) -> None:
         """Time limits: first asked to stop, then killed."""
-        limit = self.spec.timeout
+        limit = getattr(task.options, "timeout", None) or self.spec.timeout
         if task in self._limits:
             due, reason = self._limits[task]
             if now >= due:
-                executor.kill(reason)
+                executor.kill(reason, task)
         elif limit and now - executor.since > limit:
             self._limits[task] = (now + _GRACE, TaskTimeoutError(f"task {task.number} ran longer than {limit:g} s and was stopped"))
             executor.interrupt(task)
@@ -185,6 +203,7 @@ class LocalSession:
         order = self._connection.start_order(self.application)
         order["name"] = f"{self.application.name}/{self.session_id}"
         order["instantiate"] = self.spec.instantiate
+        order["limits"] = self._rlimits
         return order, (common.format, common.data, common.buffers)
 
     @property
@@ -198,9 +217,9 @@ class LocalSession:
         self._connection.let_go(executor)
 
     def task_failed(self, task: Task, report: bytes) -> None:
-        """It raised; when that is our own interruption, the reason for it is the error."""
+        """It raised; when that is our own interruption for a time limit, that is the error."""
         limit = self._limits.pop(task, None)
-        if limit is not None:
+        if limit is not None and isinstance(limit[1], TaskTimeoutError):
             task.fail(limit[1])
         else:
             task.fail_remotely(report)
@@ -238,9 +257,9 @@ class LocalSession:
             self._remove(executor)
         self.give_back(again)
 
-    def _verdict(self, executor: Executor, task: Task, was_running: bool, how: tuple[str, int | None, int | None]) -> FlameError | None:
+    def _verdict(self, executor: Executor, task: Task, was_running: bool, how: tuple[str, int | None, int | None]) -> Exception | None:
         """Why this task fails, or None if it is to be tried again."""
-        if was_running and executor.doomed is not None:
+        if was_running and executor.doomed is not None and executor.doomed_task in (None, task):
             return executor.doomed
         if self._completed is not None and not executor.doomed and not was_running:
             return ClosedError(f"session {self.session_id} was closed before task {task.number} ran")
@@ -314,7 +333,7 @@ class LocalSession:
     def cancel(self, task: Task, *, force: bool = False) -> bool:
         for executor in self.executors:
             if task in executor.inflight:
-                error = WorkerError(f"task {task.number} was cancelled")
+                error = CancelledError(f"task {task.number} was cancelled")
                 self._limits[task] = (time.monotonic() + (0.2 if force else float("inf")), error)
                 executor.interrupt(task)
                 self.look_after()

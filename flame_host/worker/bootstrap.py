@@ -5,7 +5,8 @@ frames come on the data socket and RESULT or ERROR frames go back, in order. The
 so that a call can be interrupted, and calls not yet begun can be handed back, while another runs.
 """
 
-import _signal
+import errno
+import functools
 import io
 import json
 import os
@@ -31,7 +32,7 @@ class Interrupted(BaseException):
 # ---------------------------------------------------------------------------------------------------------------- reports
 
 
-def error_report(error, dumps=None, kind="raised", path=""):
+def error_report(error, dumps=None, kind="raised", path="", loads=None):
     """Describe an exception so that the other side can rebuild it, or at least tell about it.
 
     The format: length, that many bytes of JSON (type, message, text, notes, frames, kind, cause, path), then the exception itself
@@ -40,11 +41,25 @@ def error_report(error, dumps=None, kind="raised", path=""):
     head = json.dumps(_describe(error, kind, path), default=str).encode("utf-8", "surrogatepass")
     body = b""
     if dumps is not None:
-        try:
-            body = bytes(dumps(error))
-        except BaseException:  # an exception that cannot travel is told about all the same
-            body = b""
+        body = _travelling(error, dumps, loads)
     return _LENGTH.pack(len(head)) + head + body
+
+
+def _travelling(error, dumps, loads):
+    """The exception itself; or class, arguments and attributes, where its constructor wants other arguments than it keeps.
+
+    An exception that cannot travel at all is told about all the same.
+    """
+    try:
+        body = bytes(dumps(error))
+        if loads is not None:
+            loads(body)
+        return body
+    except BaseException:
+        try:
+            return bytes(dumps((type(error), error.args, dict(error.__dict__))))
+        except BaseException:
+            return b""
 
 
 def _describe(error, kind="", path="", seen=()):
@@ -121,6 +136,10 @@ class TaskOutput(io.TextIOBase):
     def isatty(self):
         return False
 
+    def close(self):
+        """A task may close what it thinks is its own; the next one prints all the same."""
+        self.flush()
+
     def write(self, text):
         if not isinstance(text, str):
             raise TypeError("write() argument must be str, not %s" % type(text).__name__)
@@ -175,7 +194,9 @@ class Worker:
         self.credits = {}
         self.loop = None
         self.dirty = False
-        self.home = ("", {}, ())
+        self.home = None
+        self.unwanted = set()
+        self.shielded = False
 
     # ------------------------------------------------------------------------------------------------ start
 
@@ -235,24 +256,26 @@ class Worker:
         self._remember_home()
 
     def _remember_home(self):
-        """What one task changes, the next does not see: working directory, environment, signal handlers."""
-        self.home = (os.getcwd(), dict(os.environ), [(number, _signal.getsignal(number)) for number in _RESTORED_SIGNALS])
+        """What one task changes, the next does not see: directory, environment, signals, alarms, standard streams."""
+        signal.signal(_INTERRUPTION, self._interrupted)
+        self.home = _Home()
+        self.streams = (sys.stdout, sys.stderr)
 
         def notice(event, arguments):
             if event in _DIRTYING:
                 self.dirty = True
 
         sys.addaudithook(notice)
+        for name in ("signal", "alarm", "setitimer", "pthread_sigmask"):  # of these there are no audit events
+            setattr(signal, name, self._noticed(getattr(signal, name)))
 
-    def _go_home(self):
-        cwd, environment, handlers = self.home
-        self.dirty = False
-        if os.getcwd() != cwd:
-            os.chdir(cwd)
-        if dict(os.environ) != environment:
-            os.environ.clear()
-            os.environ.update(environment)
-        self.dirty = False
+    def _noticed(self, function):
+        @functools.wraps(function)
+        def noticed(*args, **kwargs):
+            self.dirty = True
+            return function(*args, **kwargs)
+
+        return noticed
 
     # ------------------------------------------------------------------------------------------------ calls
 
@@ -287,6 +310,8 @@ class Worker:
         self.busy = True
         try:
             try:
+                if self.unwanted:
+                    self._interrupted()
                 if flags:
                     value = self._call_with_parts(frame)
                 else:
@@ -320,10 +345,10 @@ class Worker:
 
     def _clean_up(self):
         if self.dirty:
-            self._go_home()
-        for number, handler in self.home[2]:
-            if _signal.getsignal(number) is not handler:
-                _signal.signal(number, handler)
+            self.home.restore()
+            self.dirty = False
+        if sys.stdout is not self.streams[0] or sys.stderr is not self.streams[1]:
+            sys.stdout, sys.stderr = self.streams
         if self.stdout.partial or self.stderr.partial:
             self.stdout.flush()
             self.stderr.flush()
@@ -365,7 +390,23 @@ class Worker:
         async def run():
             return await awaitable
 
-        return self._event_loop().run_until_complete(run())
+        loop = self._event_loop()
+        try:
+            return loop.run_until_complete(run())
+        except Interrupted:
+            self._cancel_coroutines(loop)
+            raise
+
+    @staticmethod
+    def _cancel_coroutines(loop):
+        """Give what was interrupted the chance to tidy up; otherwise it would go on within the next task."""
+        import asyncio
+
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.wait(tasks, timeout=0.5))
 
     def _iterate(self, stream):
         """An asynchronous generator as an ordinary one."""
@@ -392,11 +433,11 @@ class Worker:
                     item = next(generator)
                 except StopIteration as stop:
                     return stop.value
-                while not credit.acquire(timeout=0.2):  # in slices, so that an interruption gets through
-                    self.flush()
+                while not credit.acquire(timeout=0.2):
+                    self._undisturbed(self.flush)
                 buffers = []
                 data = self.dumps(item, buffers=buffers)
-                self._send_parts(self.channel.ITEM, number, data, buffers)
+                self._undisturbed(self._send_parts, self.channel.ITEM, number, data, buffers)
         finally:
             del self.credits[number]
 
@@ -410,7 +451,7 @@ class Worker:
             kind = "exit"
         elif isinstance(error, Interrupted):
             kind = "cancelled"
-        self._reply(self.channel.ERROR, number, error_report(error, None if kind == "cancelled" else self.dumps, kind, path))
+        self._reply(self.channel.ERROR, number, error_report(error, None if kind == "cancelled" else self.dumps, kind, path, self.loads))
         del error
 
     # ------------------------------------------------------------------------------------------------ sending
@@ -449,17 +490,36 @@ class Worker:
             self.data.sendall(data)
         except IndexError:  # the other thread was quicker
             pass
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.EBADF, errno.ENOTSOCK):
+                self.progress[1] = 1  # not the host is gone, but a task has closed our descriptors
             raise self.channel.ChannelClosed("the host is gone") from None
+
+    def _undisturbed(self, send, *args):
+        """Send from within a task: an interruption waits, for it must not cut a frame in two."""
+        self.shielded = True
+        try:
+            send(*args)
+        finally:
+            self.shielded = False
+        self._interrupted()
 
     def send_log(self, stream, text):
         """Output of the user's code; dropped when the host is gone."""
         channel = self.channel
-        try:
-            with self.control_sending:
-                self.control.sendall(channel.HEADER.pack(channel.LOG, stream, 0, self.current, len(text)) + text)
-        except OSError:
-            pass
+        frame = channel.HEADER.pack(channel.LOG, stream, 0, self.current, len(text)) + text
+
+        def send():
+            try:
+                with self.control_sending:
+                    self.control.sendall(frame)
+            except OSError:
+                pass
+
+        if self.busy and threading.get_ident() == self.main_thread and not self.shielded:
+            self._undisturbed(send)
+        else:
+            send()
 
     # ------------------------------------------------------------------------------------------------ control
 
@@ -504,19 +564,58 @@ class Worker:
         self.flush()
 
     def _interrupt(self, number):
-        if number != self.current or not self.busy:
-            return
-        import ctypes
+        """Have the task's thread raise, also out of a system call it waits in. A call that has not begun raises when it does."""
+        self.unwanted.add(number)
+        signal.pthread_kill(self.main_thread, _INTERRUPTION)
 
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self.main_thread), ctypes.py_object(Interrupted))
+    def _interrupted(self, *_):
+        """Also the signal's handler: runs in the task's thread, perhaps too late for the task that was meant."""
+        if self.busy and not self.shielded and self.current in self.unwanted:
+            self.unwanted.discard(self.current)
+            raise Interrupted
 
 
 class _Unpicklable(Exception):
     """Carries the error of encoding a result."""
 
 
+class _Home:
+    """What every task finds as it was when the execution object had been loaded."""
+
+    def __init__(self):
+        self.cwd = os.getcwd()
+        self.environment = dict(os.environ)
+        self.handlers = {}
+        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+            handler = signal.getsignal(number)
+            if handler is not None:  # None: not set by Python
+                self.handlers[number] = handler
+        self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        self.timers = [timer for timer in _TIMERS if signal.getitimer(timer)[0] == 0]
+
+    def restore(self):
+        for timer in self.timers:
+            if signal.getitimer(timer)[0]:
+                signal.setitimer(timer, 0)
+        for number, handler in self.handlers.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
+        try:
+            here = os.getcwd()
+        except OSError:  # the task has removed it
+            here = ""
+        if here != self.cwd:
+            os.chdir(self.cwd)
+        if dict(os.environ) != self.environment:
+            os.environ.clear()
+            os.environ.update(self.environment)
+
+
 _PLAIN = frozenset({int, float, str, bool, type(None), bytes})
-_RESTORED_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM, signal.SIGCHLD)
+_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
+_INTERRUPTION = signal.SIGRTMAX - 2
+"""Nobody else's, we hope; a task that takes it for itself can only be killed."""
 _DIRTYING = frozenset({"os.chdir", "os.fchdir", "os.putenv", "os.unsetenv"})
 
 
@@ -536,7 +635,8 @@ def _limit(limits):
         hard = resource.getrlimit(which)[1]
         if hard != resource.RLIM_INFINITY:
             value = min(value, hard)
-        resource.setrlimit(which, (value, value))
+        # Over the soft limit of CPU time comes SIGXCPU, which says what happened; over the hard one a SIGKILL.
+        resource.setrlimit(which, (value, value + 1 if name == "cpu" and value != hard else value))
 
 
 def main(channel, data_fd, control_fd, progress_fd):

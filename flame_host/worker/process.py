@@ -158,6 +158,11 @@ class WorkerProcess:
         """How many calls it has begun; it counts in shared memory, so the number outlives it."""
         return 0 if self._map.closed else int.from_bytes(self._map[:8], sys.byteorder)
 
+    @property
+    def deaf(self) -> bool:
+        """A task has closed its descriptors, so it ended without telling what it had done."""
+        return not self._map.closed and bool(self._map[8])
+
     def started(self, pid: int) -> None:
         self.pid = pid
 
@@ -182,6 +187,8 @@ class WorkerProcess:
             number = os.WTERMSIG(self.status)
             return f"was killed by {_signal_name(number)}", None, number
         code = os.WEXITSTATUS(self.status)
+        if self.deaf:
+            return "had its descriptors closed by a task", code, None
         return f"exited with code {code}", code, None
 
     def close(self) -> None:
