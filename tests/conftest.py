@@ -52,14 +52,3 @@ def shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline_host: Path) 
     yield project
     for name in [name for name in sys.modules if name.partition(".")[0] == "shapes"]:
         del sys.modules[name]
-
-
-def descendants() -> list[int]:
-    """Processes below this one."""
-    found = []
-    for thread in os.listdir("/proc/self/task"):
-        try:
-            found += [int(pid) for pid in Path(f"/proc/self/task/{thread}/children").read_text().split()]
-        except FileNotFoundError:
-            continue
-    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import signal
@@ -17,6 +16,7 @@ import pytest
 
 from flame_host.api import ClosedError, InstallError, StateLostError, TaskTimeoutError, WorkerCrashedError
 from flame_host.engine.local import LocalConnection
+from flame_host.testing.processes import descendants
 from flame_host.testing.services import BareServices, Caller
 
 
@@ -30,15 +30,7 @@ def connection(services: BareServices) -> Iterator[LocalConnection]:
     connection = LocalConnection("local:", services)
     yield connection
     connection.close()
-    assert _descendants() == []
-
-
-def _descendants() -> list[int]:
-    found = []
-    for thread in os.listdir("/proc/self/task"):
-        with contextlib.suppress(FileNotFoundError):  # the thread has just ended
-            found += [int(pid) for pid in Path(f"/proc/self/task/{thread}/children").read_text().split()]
-    return found
+    assert descendants() == []
 
 
 def _alive(pid: int) -> bool:

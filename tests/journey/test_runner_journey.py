@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import descendants
 from flamepy import Runner
 
 from flame_host.api import (
@@ -19,6 +18,7 @@ from flame_host.api import (
     NotSerializableError,
     WorkerCrashedError,
 )
+from flame_host.testing.processes import descendants
 
 ENGINES = ["inline", "local"]
 pytestmark = pytest.mark.usefixtures("offline_host")

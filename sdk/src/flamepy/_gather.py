@@ -13,9 +13,16 @@ from flamepy._refs import ObjectRef
 T = TypeVar("T")
 
 
-def get_all(futures: Iterable[ObjectFuture[T]], timeout: float | None) -> list[T]:
+def get_one(one: Any, timeout: float | None) -> Any:
+    if isinstance(one, ObjectRef):
+        return one.get()
+    (future,) = _checked([one])
+    return future.get(timeout)
+
+
+def get_all(several: Iterable[Any], timeout: float | None) -> list[Any]:
     left = _deadline(timeout)
-    return [future.get(left()) for future in _checked(futures)]
+    return [get_one(one, left()) for one in several]
 
 
 def ref_all(futures: Iterable[ObjectFuture[Any]], timeout: float | None) -> list[ObjectRef]:

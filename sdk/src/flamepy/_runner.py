@@ -327,11 +327,23 @@ class Runner:
 
     # ------------------------------------------------------------------ results
 
-    def get(self, futures: Iterable[ObjectFuture[T]], timeout: float | None = None) -> list[T]:
-        """The values, in order; the first failure is raised. The timeout is for all together."""
-        from flamepy._gather import get_all
+    @overload
+    def get(self, futures: ObjectFuture[T], timeout: float | None = None) -> T: ...
 
-        return get_all(futures, timeout)
+    @overload
+    def get(self, futures: ObjectRef, timeout: float | None = None) -> Any: ...
+
+    @overload
+    def get(self, futures: Iterable[ObjectFuture[T] | ObjectRef], timeout: float | None = None) -> list[T]: ...
+
+    def get(self, futures: Any, timeout: float | None = None) -> Any:
+        """The value of a future or reference; of several, the values in order, and the first failure is raised.
+
+        The timeout is for all together.
+        """
+        from flamepy._gather import get_all, get_one
+
+        return get_one(futures, timeout) if hasattr(futures, "get") else get_all(futures, timeout)
 
     def ref(self, futures: Iterable[ObjectFuture[Any]], timeout: float | None = None) -> list[ObjectRef]:
         """Where the values stand in the cache, in order."""
