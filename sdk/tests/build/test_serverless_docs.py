@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ def test_the_program_of_the_how_to_gives_the_manifest_of_the_reference(project: 
     block = re.search(r"```python\n# shop\.py\n(.*?)```", HOW_TO, re.DOTALL)
     assert block is not None
     (project / "shop.py").write_text(block[1])
-    made = ManifestBuilder("shop", RemoteDecoratorScanner(project).discover_remote_functions()).build()
+    found = RemoteDecoratorScanner(project).discover_remote_functions()
+    made = ManifestBuilder("shop", [replace(each, file_path=each.file_path.relative_to(project)) for each in found]).build()
     shown = _shown()
     counter = next(function for function in made["resources"]["cpu-worker"]["functions"] if function["name"] == "Counter")
     (documented,) = shown["resources"]["cpu-worker"].pop("functions")
