@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
 MEMBERS := $(wildcard plugins/*) sdk
 STAMP := $(VENV)/.installed
+# Tests run commands of the environment by name: uv, flame, flame-host.
+TOOLS := PATH="$(CURDIR)/$(BIN):$$PATH"
 
 .PHONY: demo test check bench faults soak docs protos format clean
 .DEFAULT_GOAL := help
@@ -24,7 +26,7 @@ demo: $(STAMP)
 
 ## test     the whole test suite
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(TOOLS) $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 ## check    lint, format, types, import rules, unit and contract tests; under a minute
 check: $(STAMP)
@@ -32,7 +34,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/unit tests/architecture plugins
+	$(TOOLS) $(BIN)/python -m pytest -q tests/unit tests/architecture plugins
 
 ## bench    ours beside the peers and the limits, interleaved
 bench: $(STAMP)
@@ -40,7 +42,7 @@ bench: $(STAMP)
 
 ## faults   every way things can go wrong, as a table
 faults: $(STAMP)
-	$(BIN)/python -m pytest -q tests/faults $(ARGS)
+	$(TOOLS) $(BIN)/python -m pytest -q tests/faults $(ARGS)
 
 ## protos   generate the flame.v1 code from its .proto files
 protos: $(STAMP)

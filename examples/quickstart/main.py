@@ -5,6 +5,7 @@ PYTHONPATH=src python main.py
 
 from __future__ import annotations
 
+import sys
 import time
 import traceback
 
@@ -46,7 +47,7 @@ def main() -> None:
             rr.service(broken)([]).get()
         except ZeroDivisionError:
             print("\nA failing task looks like this:\n")
-            traceback.print_exc()
+            traceback.print_exc(file=sys.stdout)
     print(f"\nall done after {time.perf_counter() - begun:.2f} s")
 
 
