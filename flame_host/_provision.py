@@ -216,7 +216,8 @@ class Provisioner:
         paths = tuple(root / path for path in project.requirements.source_paths) if root is not None else ()
         variables = {
             "VIRTUAL_ENV": str(installed.path),
-            "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+            # Our own commands last: a Runner inside a task needs the installer's.
+            "PATH": os.pathsep.join([str(python.parent), os.environ.get("PATH", os.defpath), str(Path(sys.prefix, "bin"))]),
         }
         return Environment(
             key=installed.path.name,

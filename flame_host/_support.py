@@ -26,7 +26,7 @@ CLIENT_MODULES = (
     "tblib",
     "tomli",
 )
-CLIENT_DISTRIBUTIONS = ("flame-host", "flame-host-sdk")
+CLIENT_DISTRIBUTIONS = ("flame-host", "flame-host-sdk", "uv", "pip")
 """What a task needs to use a Runner itself. Offered only to workers of our own Python version: some of it is compiled."""
 
 
