@@ -247,6 +247,8 @@ class SessionSpec:
         max_instances: 0 means as many as the application and the machine allow.
         retries: how often a task is run again after infrastructure failed.
         timeout: seconds a task may run, 0 for no limit.
+        limits: of each worker's process, enforced by the kernel: ``memory`` and ``file_size`` in bytes, ``cpu`` in seconds over the
+            worker's life, ``open_files``, ``processes`` of the user. Engines without processes of their own ignore them.
     """
 
     application: str
@@ -261,6 +263,7 @@ class SessionSpec:
     retries: int = 3
     timeout: float = 0.0
     resources: Resources = field(default_factory=Resources)
+    limits: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

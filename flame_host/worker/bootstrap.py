@@ -377,6 +377,9 @@ class Worker:
             value = self._iterate(value)
         if hasattr(value, "__next__") and hasattr(value, "send"):
             value = self._stream(value, number)
+        return self._dumped(value)
+
+    def _dumped(self, value):
         buffers = []
         try:
             data = self.dumps(value, buffers=buffers)
@@ -435,8 +438,7 @@ class Worker:
                     return stop.value
                 while not credit.acquire(timeout=0.2):
                     self._undisturbed(self.flush)
-                buffers = []
-                data = self.dumps(item, buffers=buffers)
+                data, buffers = self._dumped(item)
                 self._undisturbed(self._send_parts, self.channel.ITEM, number, data, buffers)
         finally:
             del self.credits[number]
