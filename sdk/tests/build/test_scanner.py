@@ -211,3 +211,12 @@ def test_excludes_are_honoured(write) -> None:
 
 def test_directories_with_special_characters_are_read(write) -> None:
     assert names(write({"a b/c'd/é.py": ENDPOINT.format(name="f")})) == ["f"]
+
+
+def test_odd_programs_are_read_without_a_complaint(write) -> None:
+    files = {
+        "cycle.py": "class A: ...\nclass B: ...\nA.b = B\nB.a = A\nD = {}\nD['self'] = D\n",
+        "stars.py": "from stars import *\nfrom . import stars\n" + ENDPOINT.format(name="f"),
+        "flow.py": "for x in y:\n    z = x\nwhile z:\n    del z\nwith open(z) as (a, *b):\n    a.b.c = b[0] = lambda remote: remote\n",
+    }
+    assert names(write(files)) == ["f"]

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Mapping
 from typing import Protocol
 
+from flamepy.build.changes import MUTATORS
 from flamepy.build.data import DataEvaluator, because, text_of
 from flamepy.build.errors import Problem
 from flamepy.build.modules import SourceModule
@@ -29,9 +30,6 @@ from flamepy.build.values import (
 POSITIONAL = ("name", "cpu", "gpu", "memory", "workers", "env", "dependencies", "system_dependencies", "options")
 _OPTIONS = ("dependencies", "system_dependencies", "local")
 _SCOPES = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
-MUTATORS = frozenset(
-    ["update", "setdefault", "pop", "popitem", "clear", "append", "insert", "extend", "remove", "sort", "reverse", "__setitem__"]
-)
 
 
 class Program(Protocol):

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable, Iterator, Mapping
 
 from flamepy.build.expressions import Evaluator, unresolved
-from flamepy.build.values import External, Value, external, is_ours
+from flamepy.build.values import Collection, Definition, External, Unknown, Value, external, is_ours
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -19,6 +19,40 @@ def report_leftovers(tree: ast.Module, evaluator: Evaluator, names: Mapping[str,
         names: those of the module, as they stand at its end.
     """
     _Search(evaluator).visit_all(tree.body, names, inside="")
+
+
+def names_of_ours(modules: Iterable[Mapping[str, Value]]) -> set[str]:
+    """Words by which a program can mean the decorator."""
+    words = {"flamepy", "remote"}
+    for names in modules:
+        words.update(name for name, value in names.items() if _holds_ours(value))
+    return words
+
+
+def mentions(tree: ast.Module, words: set[str]) -> bool:
+    """Whether a module has any of them; most have none, and need no search."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            found = node.id in words
+        elif isinstance(node, ast.Attribute):
+            found = node.attr in words
+        else:
+            found = isinstance(node, ast.alias) and not words.isdisjoint((*node.name.split("."), node.asname))
+        if found:
+            return True
+    return False
+
+
+def _holds_ours(value: Value) -> bool:
+    waiting, met = [value], {id(value)}  # a class may well have itself as an attribute
+    while waiting:
+        value = waiting.pop()
+        if is_ours(value) or (isinstance(value, Unknown) and value.ours):
+            return True
+        parts = value.entries if isinstance(value, Collection) else value.attributes if isinstance(value, Definition) else {}
+        waiting += [part for part in parts.values() if id(part) not in met]
+        met.update(map(id, parts.values()))
+    return False
 
 
 class _Search:

@@ -21,12 +21,14 @@ class SourceModule:
     """Attributes:
     name: dotted, as it is imported; empty when no import statement or call can name it.
     package: what relative imports start from.
+    has_globals: some function may bind names of the module.
     """
 
     name: str
     package: str
     file: str
     tree: ast.Module
+    has_globals: bool = True
 
 
 def project_files(root: Path, excludes: Sequence[str] = ()) -> list[str]:
@@ -63,14 +65,15 @@ def read_modules(root: Path, files: Sequence[str]) -> tuple[list[SourceModule], 
             continue
         try:
             with tokenize.open(root / file) as stream:  # heeds the file's own declaration of its encoding
-                tree = ast.parse(stream.read(), file)
+                text = stream.read()
+            tree = ast.parse(text, file)
         except SyntaxError as error:
             problems.append(Problem(file, error.lineno or 0, f"not valid Python: {error.msg}"))
         except (OSError, UnicodeDecodeError, ValueError) as error:
             problems.append(Problem(file, 0, f"cannot be read: {error}"))
         else:
             name, package = module_name(file, roots)
-            modules.append(SourceModule(name, package, file, tree))
+            modules.append(SourceModule(name, package, file, tree, "global" in text))
     return modules, problems
 
 

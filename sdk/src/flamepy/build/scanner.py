@@ -10,7 +10,7 @@ from typing import Any
 
 from flamepy._package import checked_root
 from flamepy.build.errors import BuildError, Problem
-from flamepy.build.leftovers import report_leftovers
+from flamepy.build.leftovers import mentions, names_of_ours, report_leftovers
 from flamepy.build.modules import SourceModule, project_files, read_modules
 from flamepy.build.resolution import resolve_resource, texts_of
 from flamepy.build.statements import Interpreter
@@ -70,6 +70,7 @@ class RemoteDecoratorScanner:
         self._excludes = tuple(excludes)
         self._modules: dict[str, SourceModule] = {}
         self._interpreters: dict[str, Interpreter] = {}
+        self._packages: set[str] = set()
 
     def discover_remote_functions(self) -> list[RemoteFunctionMetadata]:
         """All of them, by file and line.
@@ -81,6 +82,8 @@ class RemoteDecoratorScanner:
         modules, problems = read_modules(self.project_dir, project_files(self.project_dir, self._excludes))
         for module in modules:
             self._modules.setdefault(module.name or module.file, module)
+            parts = module.name.split(".")
+            self._packages.update(".".join(parts[:count]) for count in range(1, len(parts)))
         self._interpreters = {}
         found: list[RemoteFunctionMetadata] = []
         for module in modules:
@@ -90,7 +93,11 @@ class RemoteDecoratorScanner:
                 if metadata is not None:
                     found.append(metadata)
             interpreter.evaluator.report_unused()
-            report_leftovers(module.tree, interpreter.evaluator, interpreter.names)
+        words = names_of_ours(interpreter.names for interpreter in self._interpreters.values())
+        for module in modules:
+            interpreter = self._interpreted(module)
+            if mentions(module.tree, words):
+                report_leftovers(module.tree, interpreter.evaluator, interpreter.names)
             problems += interpreter.evaluator.problems
         if problems:
             raise BuildError(problems, hint="mend these, or leave files out with --exclude or .flameignore")
@@ -99,7 +106,7 @@ class RemoteDecoratorScanner:
     # ------------------------------------------------------------------ the project, for the interpreters
 
     def has_module(self, name: str) -> bool:
-        return name in self._modules or any(known.startswith(f"{name}.") for known in self._modules)
+        return name in self._modules or name in self._packages
 
     def member(self, module: str, name: str) -> Value:
         full = f"{module}.{name}"

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from functools import cached_property
 
-from flamepy.build.expressions import MUTATORS, Evaluator, Program
+from flamepy.build.changes import changed_by_functions
+from flamepy.build.expressions import Evaluator, Program
 from flamepy.build.modules import SourceModule
 from flamepy.build.values import (
     OUR_NAMES,
@@ -41,7 +43,10 @@ class Interpreter:
         self.foreign_stars: list[str] = []
         self.evaluator = Evaluator(module, program)
         self._program = program
-        self._changed_by_functions = changed_by_functions(module.tree)
+
+    @cached_property
+    def _changed_by_functions(self) -> Mapping[str, str]:
+        return changed_by_functions(self.module.tree)
 
     def run(self) -> None:
         self._block(self.module.tree.body, self.names, "", "")
@@ -121,7 +126,9 @@ class Interpreter:
             self.evaluator.use(value, source)
             if isinstance(value, RemoteValue) and not value.name and not isinstance(names, _Scope):
                 value.name, value.conditional = target.id, condition
-            change = self._changed_by_functions.get(target.id)
+            # Going through all functions takes as long as everything else, and few modules need it.
+            asked = self.module.has_globals or isinstance(value, Collection)
+            change = self._changed_by_functions.get(target.id) if asked else None
             if change == "global":
                 value = either(f"a function changes {target.id}, by global", value)
             elif change and isinstance(value, Collection):
@@ -272,29 +279,3 @@ class _Scope(Names):
 
     def __hash__(self) -> int:  # type: ignore[override]
         return id(self)
-
-
-def changed_by_functions(tree: ast.Module) -> dict[str, str]:
-    """Names of the module that its functions change: ``"global"``, or the line where one changes what the name stands for."""
-    changed: dict[str, str] = {}
-    for function in ast.walk(tree):
-        if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            continue
-        nodes = list(ast.walk(function))
-        own = {node.arg for node in nodes if isinstance(node, ast.arg)}
-        own |= {node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
-        declared = {name for node in nodes if isinstance(node, ast.Global) for name in node.names}
-        for node in nodes:
-            owner = _changed_owner(node)
-            if owner and (owner in declared or owner not in own):
-                changed.setdefault(owner, str(getattr(node, "lineno", "?")))
-        changed.update(dict.fromkeys(declared, "global"))
-    return changed
-
-
-def _changed_owner(node: ast.AST) -> str:
-    if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load) and isinstance(node.value, ast.Name):
-        return node.value.id
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in MUTATORS:
-        return node.func.value.id if isinstance(node.func.value, ast.Name) else ""
-    return ""
