@@ -19,7 +19,7 @@ from flamepy._config import FlameContext, merged_excludes, unknown_key
 
 _LISTS = ("stores", "archivers", "installers", "serializers", "caches")
 _TEXTS = ("engine", "storage", "python", "logs", "name")
-_KNOWN = {*_LISTS, *_TEXTS, "include", "exclude", "dependencies", "policy", "build", "resources"}
+_KNOWN = {*_LISTS, *_TEXTS, "include", "exclude", "dependencies", "extras", "groups", "policy", "build", "resources"}
 _VARIABLES = {**{f"FLAME_{name.upper()}": name for name in (*_LISTS, "engine", "storage", "python", "logs")}}
 _LOGS = ("all", "errors", "none")
 
