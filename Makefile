@@ -34,7 +34,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(TOOLS) $(BIN)/python -m pytest -q tests/unit tests/architecture plugins
+	$(TOOLS) $(BIN)/python -m pytest -q -n 2 tests/unit tests/architecture plugins
 
 ## bench    ours beside the peers and the limits, interleaved
 bench: $(STAMP)
