@@ -99,7 +99,7 @@ class ContentStore:
                 time.sleep(_LOOK_AGAIN)
                 continue
             try:
-                if not (self.root / kind / key / MARKER).exists():
+                if _facts(self.root / kind / key) is None:
                     self._raise_remembered(kind, key, begun)
                     self._build(kind, key, build)
                 fcntl.flock(lock, fcntl.LOCK_SH)  # not atomic: a collector may slip in between, so look again
@@ -160,9 +160,8 @@ class ContentStore:
 
     def _entry(self, kind: str, key: str, lock: int) -> Entry | None:
         directory = self.root / kind / key
-        try:
-            facts = json.loads((directory / MARKER).read_text())["facts"]
-        except (FileNotFoundError, ValueError, KeyError):
+        facts = _facts(directory)
+        if facts is None:
             os.close(lock)
             return None
         os.utime(lock)
@@ -186,10 +185,8 @@ class ContentStore:
         finally:
             last_use = os.fstat(lock).st_mtime
             os.close(lock)
-        facts, complete = {}, False
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            facts, complete = json.loads((path / MARKER).read_text())["facts"], True
-        return EntryInfo(kind, path.name, path, _size(path), last_use, in_use, complete, facts)
+        facts = _facts(path)
+        return EntryInfo(kind, path.name, path, _size(path), last_use, in_use, facts is not None, facts or {})
 
     def _remove(self, info: EntryInfo) -> bool:
         lock = self._open_lock(info.kind, info.key)
@@ -223,7 +220,7 @@ class ContentStore:
             record = json.loads(self._failure(kind, key).read_text())
         except (OSError, ValueError):
             return
-        if record["time"] < begun or time.time() - record["time"] > 30:
+        if record["time"] < begun or not 0 <= time.time() - record["time"] <= 30:  # from the future: the clock has jumped
             return
         error_type = getattr(api, record["type"], ProvisionError)
         error = error_type.__new__(error_type)
@@ -231,6 +228,15 @@ class ContentStore:
         error.__dict__.update({"message": "", "hint": "", "stage": "", "provider": "", "application": ""})
         error.__dict__.update(record["state"])
         raise error
+
+
+def _facts(directory: Path) -> Mapping[str, Any] | None:
+    """What the marker says; None without a marker, or when it is damaged: then the directory has to be made anew."""
+    try:
+        facts = json.loads((directory / MARKER).read_bytes())["facts"]
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+        return None
+    return facts if isinstance(facts, dict) else None
 
 
 def _size(directory: Path) -> int:

@@ -333,10 +333,18 @@ class Worker:
         else:
             self._stay_alone()
             if buffers or len(data) > self.channel.INLINE_LIMIT:
-                self._send_parts(self.channel.RESULT, number, data, buffers)
+                self._send_large(number, data, buffers)
             else:
                 self._reply(self.channel.RESULT, number, data)
         self._clean_up()
+
+    def _send_large(self, number, data, buffers):
+        try:
+            frame, segments = self.channel.encode(self.channel.RESULT, number, data, buffers)
+        except Exception as error:  # no room for a segment, or more than a frame can hold
+            self._fail(number, error)
+        else:
+            self._send_frame(frame, segments)
 
     def _stay_alone(self):
         """A child forked by the task that came back here must not answer for us."""
@@ -464,7 +472,9 @@ class Worker:
         self.replies.append(self.channel.HEADER.pack(kind, 0, 0, number, len(data)) + data)
 
     def _send_parts(self, kind, number, data, buffers):
-        frame, segments = self.channel.encode(kind, number, data, buffers)
+        self._send_frame(*self.channel.encode(kind, number, data, buffers))
+
+    def _send_frame(self, frame, segments):
         with self.sending:
             if segments:
                 self._send_replies()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import array
+import contextlib
+import errno
 import json
 import mmap
 import os
@@ -131,27 +133,37 @@ class WorkerProcess:
         self.gone = threading.Event()
         self._on_end = on_end
         self._guardian = guardian
+        with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
+            try:
+                descriptors = self._open(ours, theirs)
+            except OSError as error:
+                hint = "raise the limit of open files: ulimit -n" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
+                raise WorkerStartError(f"no worker can be started: {error.strerror}", hint=hint) from error
+            argv = [str(python), "-I", "-c", _START_WORKER, _HERE]
+            self._name = guardian.spawn(argv, environment, self, descriptors)
+            ours.pop_all()
+
+    def _open(self, ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> list[int]:
+        """Everything the two sides share; returns the worker's ends. The stacks close what was opened."""
         self._progress_fd = os.memfd_create("flame-progress", os.MFD_CLOEXEC)
+        ours.callback(os.close, self._progress_fd)
         os.ftruncate(self._progress_fd, mmap.PAGESIZE)
-        self._map = mmap.mmap(self._progress_fd, mmap.PAGESIZE)
+        self._map = ours.enter_context(mmap.mmap(self._progress_fd, mmap.PAGESIZE))
         self.data, data = socket.socketpair()
+        ours.enter_context(self.data)
+        theirs.enter_context(data)
         self.control, control = socket.socketpair()
+        ours.enter_context(self.control)
+        theirs.enter_context(control)
         self.stdout, stdout = os.pipe()
+        ours.callback(os.close, self.stdout)
+        theirs.callback(os.close, stdout)
         self.stderr, stderr = os.pipe()
+        ours.callback(os.close, self.stderr)
+        theirs.callback(os.close, stderr)
         for end in (self.data, data):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SOCKET_BUFFER)
-        try:
-            argv = [str(python), "-I", "-c", _START_WORKER, _HERE]
-            descriptors = [data.fileno(), control.fileno(), self._progress_fd, stdout, stderr]
-            self._name = guardian.spawn(argv, environment, self, descriptors)
-        except BaseException:
-            self.close()
-            raise
-        finally:
-            data.close()
-            control.close()
-            os.close(stdout)
-            os.close(stderr)
+        return [data.fileno(), control.fileno(), self._progress_fd, stdout, stderr]
 
     @property
     def begun(self) -> int:
