@@ -157,20 +157,20 @@ def test_functions_of_the_main_script_and_closures_run_elsewhere(tmp_path: Path)
 
 
 def test_modules_can_be_named_to_travel_by_value(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "only_here.py").write_text("FACTOR = 3\ndef triple(x):\n    return x * FACTOR\n")
+    (tmp_path / "named_by_value.py").write_text("FACTOR = 3\ndef triple(x):\n    return x * FACTOR\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    import only_here  # type: ignore[import-not-found]
+    import named_by_value  # type: ignore[import-not-found]
 
-    assert b"only_here" in SERIALIZER.dumps(only_here.triple)
-    with SERIALIZER.by_value(["only_here"]):
-        (tmp_path / "data").write_bytes(SERIALIZER.dumps(only_here.triple))
+    assert b"named_by_value" in SERIALIZER.dumps(named_by_value.triple)
+    with SERIALIZER.by_value(["named_by_value"]):
+        (tmp_path / "data").write_bytes(SERIALIZER.dumps(named_by_value.triple))
     program = "import sys; from flame_serialize_cloudpickle.codec import loads; print(loads(open(sys.argv[1], 'rb').read())(5))"
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "data")], capture_output=True, text=True, timeout=60, cwd="/")
     assert done.stdout.strip() == "15", done.stderr
     import cloudpickle
 
-    assert "only_here" not in cloudpickle.list_registry_pickle_by_value()
-    del sys.modules["only_here"]
+    assert "named_by_value" not in cloudpickle.list_registry_pickle_by_value()
+    del sys.modules["named_by_value"]
 
 
 def test_plain_values_do_not_load_cloudpickle() -> None:
