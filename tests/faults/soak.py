@@ -78,7 +78,8 @@ def main(minutes: float) -> None:
     deadline = time.monotonic() + minutes * 60
     rounds = tasks = 0
     start: dict[str, int] = {}
-    os.chdir(tempfile.mkdtemp())
+    here = tempfile.TemporaryDirectory(prefix="flame-soak-")
+    os.chdir(here.name)
     with Runner("soak", engine="local", package=False, logs="none") as rr:
         while time.monotonic() < deadline:
             tasks += one_round(rr, chance)
@@ -89,6 +90,8 @@ def main(minutes: float) -> None:
                 print(f"{rounds} rounds, {tasks} tasks, {books()}", flush=True)
         time.sleep(1)
         end = books()
+    os.chdir("/")
+    here.cleanup()
     print(f"{rounds} rounds, {tasks} tasks; after 5 rounds {start}, at the end {end}")
     assert not start or end["descriptors"] <= start["descriptors"] + 8, "descriptors leak"
     assert not start or end["threads"] <= start["threads"] + 4, "threads leak"
