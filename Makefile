@@ -44,6 +44,10 @@ bench: $(STAMP)
 faults: $(STAMP)
 	$(TOOLS) $(BIN)/python -m pytest -q tests/faults $(ARGS)
 
+## soak     ten minutes of everything at once
+soak: $(STAMP)
+	$(TOOLS) $(BIN)/python tests/faults/soak.py $(ARGS)
+
 ## protos   generate the flame.v1 code from its .proto files
 protos: $(STAMP)
 	$(BIN)/python -m flame_host.wire.generate

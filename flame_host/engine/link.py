@@ -103,6 +103,7 @@ class Link:
                 self._handle(())  # what an interrupted caller has left
                 while not self._may_park():
                     self._handle(self._receiver.receive())
+                self._reader = 0
             self._unparked.wait()
             self._unparked.clear()
 
@@ -134,6 +135,7 @@ class Link:
         except ChannelClosed:
             self.unpark()
         finally:
+            self._reader = 0  # were it left, this thread would take itself for the reader when it sends
             self._reading.release()
             if self.inflight or self._unhandled:
                 self.unpark()

@@ -62,7 +62,6 @@ def test_a_pickle_is_not_read_where_the_plan_denies_it(tmp_path: Path, row: Any,
     row(f"policy pickle=deny, pickle as {where}", "refused unread", "refused unread", "its side effect did not happen")
 
 
-@pytest.mark.xfail(reason="the policy of the host's settings is not part of the negotiation yet", strict=True)
 def test_a_policy_of_the_host_is_kept_against_the_client(tmp_path: Path, row: Any, faults_home: Path, monkeypatch: pytest.MonkeyPatch):
     from flamepy import disconnect
 

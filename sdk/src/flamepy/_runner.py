@@ -11,7 +11,17 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
-from flame_host.api import Application, ApplicationExistsError, ClosedError, ConfigError, PackageRef, Plan, SessionState, negotiate
+from flame_host.api import (
+    Application,
+    ApplicationExistsError,
+    ClosedError,
+    ConfigError,
+    PackageRef,
+    Plan,
+    SessionState,
+    intersect_policies,
+    negotiate,
+)
 from flamepy._client import Client, acquire, open_source, release
 from flamepy._refs import ObjectRef
 from flamepy._service import RunnerService
@@ -134,7 +144,8 @@ class Runner:
         self._claim_name(settings.engine, undo)
         self._client = client = acquire(settings.engine)
         undo.callback(release, client)
-        plan = negotiate(settings.wants, client.host.capabilities(), client.connection.capabilities(), settings.policy)
+        policy = intersect_policies(client.host.settings.policy, settings.policy)
+        plan = negotiate(settings.wants, client.host.capabilities(), client.connection.capabilities(), policy)
         package = self._publish(client, plan, settings, undo) if self._packs else None
         template = client.connection.get_application(settings.context.template)
         application = Application(

@@ -38,7 +38,7 @@ class CloudpickleSerializer:
             return codec.loads(data, buffers=buffers, resolve=resolve)
         except FlameError:  # of the resolver
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a pickle may do anything, also exit
             hint = "install it on this side, or send plain data" if isinstance(error, ImportError) else ""
             raise SerializationError(f"cannot read a pickle: {type(error).__name__}: {error}", hint=hint) from error
 
