@@ -1,0 +1,138 @@
+"""Ours, through the public door: `flamepy.Runner` on the local engine."""
+
+import gc
+import os
+import time
+
+from _serve import idle, latency, noop, pss, resident, serve, throughput
+
+BEFORE = pss(os.getpid())
+
+from flamepy import Runner  # noqa: E402  what the client costs is counted from here
+
+
+class Holder:
+    """Keeps an array, as an actor would."""
+
+    def make(self, mebibytes):
+        import numpy
+
+        self.array = numpy.ones(mebibytes << 17)
+
+    def give(self):
+        return self.array
+
+    def first(self, array):
+        return float(array[0])
+
+
+def total(array):
+    return float(array.sum())
+
+
+def pending(service, tasks):
+    """Microseconds a task, and what a task costs the client in bytes, its answer included."""
+    gc.collect()
+    before = resident()
+    begun = time.perf_counter()
+    futures = [service(1, 2) for _ in range(tasks)]
+    high = resident()
+    for future in futures:
+        future.get()
+    taken = time.perf_counter() - begun
+    return {"cost": taken / tasks * 1e6, "bytes": (max(high, resident()) - before) * 1024 / tasks}
+
+
+def give(rr, mebibytes, times):
+    """Seconds until an array that a worker holds is in the client, and what the client grew by in MiB."""
+    holder = rr.service(Holder)
+    holder.make(mebibytes).get()
+    taken, before = [], resident()
+    grown = 0
+    for _ in range(times):
+        begun = time.perf_counter()
+        array = holder.give().get()
+        assert array[0] == 1 and array[-1] == 1
+        taken.append(time.perf_counter() - begun)
+        grown = max(grown, resident() - before)
+        del array
+    holder.close()
+    return {"seconds": min(taken), "grown": grown / 1024}
+
+
+def hand_over(rr, mebibytes, times):
+    """Seconds until a worker has read what another one returned."""
+    source, target = rr.service(Holder), rr.service(Holder)
+    source.make(mebibytes).get()
+    target.make(1).get()
+    taken = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        assert target.first(source.give()).get() == 1
+        taken.append(time.perf_counter() - begun)
+    source.close()
+    target.close()
+    return min(taken)
+
+
+def readers(rr, mebibytes, count, times):
+    """Seconds to put an array and have it summed so many times."""
+    import numpy
+
+    array = numpy.ones(mebibytes << 17)
+    service = rr.service(total, warmup=2)
+    [one.get() for one in [service(array[:1]) for _ in range(8)]]
+    taken = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        ref = rr.put_object(array)
+        for one in [service(ref) for _ in range(count)]:
+            assert one.get() == len(array)
+        taken.append(time.perf_counter() - begun)
+    service.close()
+    return min(taken)
+
+
+def new_worker(rr, times):
+    """Milliseconds until a function on a worker of its own has answered for the first time."""
+    taken = []
+    for _ in range(times):
+        begun = time.perf_counter()
+        with rr.service(noop) as service:
+            service(1, 2).get()
+            taken.append(time.perf_counter() - begun)
+    return sorted(taken)[len(taken) // 2] * 1e3
+
+
+def idle_with_two(rr, seconds):
+    with rr.service(noop, warmup=2, min_instances=2) as service:
+        [one.get() for one in [service(1, 2) for _ in range(100)]]
+        return idle(BEFORE, seconds)
+
+
+def main():
+    with Runner("bench", package=False, logs="none") as rr:
+        services = []
+
+        def service():
+            if not services:
+                services.append(rr.service(noop))
+                services[0](1, 2).get()
+            return services[0]
+
+        serve(
+            {
+                "latency": lambda calls: latency(lambda one=service(): one(1, 2).get(), calls),
+                "throughput": lambda tasks: throughput(lambda one=service(): one(1, 2), tasks),
+                "pending": lambda tasks: pending(service(), tasks),
+                "give": lambda *given: give(rr, *given),
+                "hand_over": lambda *given: hand_over(rr, *given),
+                "readers": lambda *given: readers(rr, *given),
+                "new_worker": lambda *given: new_worker(rr, *given),
+                "idle": lambda seconds: idle_with_two(rr, seconds),
+            }
+        )
+
+
+if __name__ == "__main__":
+    main()
