@@ -55,10 +55,10 @@ def main() -> None:
     try:
         for name in given.workloads or WORKLOADS:
             rows += importlib.import_module(f"benchmarks.{WORKLOADS[name]}").rows(options)
+            if given.json:  # after each, so that a run that is stopped leaves what it has
+                given.json.write_text(json.dumps([row.as_json() for row in rows], indent=1) + "\n")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    if given.json:
-        given.json.write_text(json.dumps([row.as_json() for row in rows], indent=1) + "\n")
     (print_markdown if given.markdown else print_table)(rows)
 
 

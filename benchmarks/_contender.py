@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,12 @@ from typing import Any
 from benchmarks._measure import Unavailable
 
 PROGRAMS = Path(__file__).with_name("contenders")
-WANTED = ("ray", "dask", "distributed", "loky", "numpy")
+WANTED = ("ray", "dask", "distributed", "loky", "numpy", "virtualenv")
 PEERS = ("ProcessPool", "loky", "dask", "ray")
 # Their daemons are busy even when nobody asks, so they live for one turn only.
 BUSY = ("dask", "ray")
+PATIENCE = 300.0
+"""Seconds for one answer; a contender that needs more is ended and left out."""
 FILES = {"ProcessPool": "executors.py", "loky": "executors.py", "dask": "on_dask.py", "ray": "on_ray.py"}
 
 
@@ -64,13 +67,15 @@ class Contender:
         """The answer: a number, or a mapping of numbers."""
         if self._process is None:
             self._start()
-        assert self._process is not None and self._process.stdin is not None
+        assert self._process is not None
+        assert self._process.stdin is not None
         self._process.stdin.write(json.dumps([question, *arguments]) + "\n")
         self._process.stdin.flush()
-        answer = self._answer()
-        if self.name in BUSY:
-            self.close()
-        return answer
+        try:
+            return self._answer()
+        finally:
+            if self.name in BUSY:
+                self.close()
 
     def _start(self) -> None:
         with self._errors.open("w") as errors:
@@ -81,13 +86,19 @@ class Contender:
         self._answer()
 
     def _answer(self) -> Any:
-        assert self._process is not None and self._process.stdout is not None
-        for line in self._process.stdout:
-            if line.startswith("= "):  # a peer may print what it likes
-                answer = json.loads(line[2:])
-                if isinstance(answer, str):
-                    raise Unavailable(answer)
-                return answer
+        assert self._process is not None
+        assert self._process.stdout is not None
+        watchdog = threading.Timer(PATIENCE, os.killpg, (self._process.pid, signal.SIGKILL))
+        watchdog.start()
+        try:
+            for line in self._process.stdout:
+                if line.startswith("= "):  # a peer may print what it likes
+                    answer = json.loads(line[2:])
+                    if isinstance(answer, str):
+                        raise Unavailable(answer)
+                    return answer
+        finally:
+            watchdog.cancel()
         self.close()
         last = self._errors.read_text(errors="replace").strip().splitlines()[-1:]
         raise Unavailable(f"its process ended: {' '.join(last)}")

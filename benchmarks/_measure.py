@@ -58,10 +58,10 @@ class Row:
             shown = f"{spread(values)} {self.unit}"
             promise = next((one for one in self.promises if one.other == ("" if contender == "ours" else contender)), None)
             ratio = ""
-            if contender != "ours":
+            if contender != "ours" and "ours" in self.figures:
                 measured = promise if promise is not None and promise.plus else Promise(contender, 0)
                 ratio = spread(measured.measured(self.figures)) + (f" {self.unit} more" if measured.plus else " ×")
-            verdict = promise.verdict(self.figures, self.unit) if promise is not None else ""
+            verdict = promise.verdict(self.figures, self.unit) if promise is not None and "ours" in self.figures else ""
             found.append((self.name, contender, shown, ratio, verdict))
         return found
 
@@ -69,7 +69,7 @@ class Row:
         promises = [
             {"other": one.other, "most": one.most, "plus": one.plus, "measured": one.measured(self.figures)}
             for one in self.promises
-            if one.other in ("", *self.figures)
+            if "ours" in self.figures and one.other in ("", *self.figures)
         ]
         return {"name": self.name, "unit": self.unit, "figures": self.figures, "promises": promises}
 

@@ -1,7 +1,10 @@
 """Executors of the standard library and of loky: ``executors.py ProcessPool|loky``."""
 
+import contextlib
+import functools
 import os
 import sys
+import time
 
 from _serve import idle, latency, noop, pss, serve, throughput
 
@@ -25,25 +28,39 @@ def idle_with_two(name, seconds):
         return idle(BEFORE, seconds)
 
 
+def new_worker(times):
+    """Milliseconds until a pool of one, from a fork server that is there, has answered for the first time."""
+    taken = []
+    for _ in range(times + 1):
+        begun = time.perf_counter()
+        with executor("ProcessPool", "forkserver") as pool:
+            pool.submit(noop, 1, 2).result()
+            taken.append(time.perf_counter() - begun)
+    return sorted(taken[1:])[times // 2] * 1e3
+
+
 def main():
     name = sys.argv[1]
-    pools = []
+    with contextlib.ExitStack() as stack:
 
-    def submit():
-        if not pools:
-            pools.append(executor(name))
-            [one.result() for one in [pools[0].submit(noop, 1, 2) for _ in range(100)]]
-        return pools[0].submit
+        @functools.cache
+        def submit():
+            pool = stack.enter_context(executor(name))
+            [one.result() for one in [pool.submit(noop, 1, 2) for _ in range(100)]]
+            return functools.partial(pool.submit, noop, 1, 2)
 
-    serve(
-        {
-            "latency": lambda calls: latency(lambda one=submit(): one(noop, 1, 2).result(), calls),
-            "throughput": lambda tasks: throughput(lambda one=submit(): one(noop, 1, 2), tasks),
-            "idle": lambda seconds: idle_with_two(name, seconds),
-        }
-    )
-    for pool in pools:
-        pool.shutdown()
+        serve(
+            {
+                "latency": lambda calls: latency(one_call(submit()), calls),
+                "throughput": lambda tasks: throughput(submit(), tasks),
+                "new_worker": new_worker,
+                "idle": lambda seconds: idle_with_two(name, seconds),
+            }
+        )
+
+
+def one_call(submit):
+    return lambda: submit().result()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,35 @@
+"""W3: large arrays: one returned to the client, one handed from worker to worker, one put and read ten times."""
+
+from __future__ import annotations
+
+from benchmarks._contender import Contender, Options, contenders
+from benchmarks._measure import Promise, Row, interleave
+
+LARGE, SMALL, READERS = 1024, 64, 10  # MiB, MiB, tasks
+TIMES = 3
+
+
+def rows(options: Options) -> list[Row]:
+    large = 256 if options.quick else LARGE
+    returned = Row(f"W3 {large} MiB returned", "ms", [Promise("ray", 0.6)])
+    grown = Row("W3 memory the client gained by it", "MiB", [Promise("", large / 16)])
+    passed = Row(f"W3 {SMALL} MiB from worker to worker", "ms", [Promise("ray", 0.6)])
+    read = Row(f"W3 {large} MiB put, {READERS} readers", "ms", [Promise("ray", 0.6)])
+
+    def give(contender: Contender) -> float:
+        if contender.name == "limit":
+            return 1e3 * contender.ask("copy", large, TIMES)
+        answer = contender.ask("give", large, TIMES)
+        grown.figures.setdefault(contender.name, []).append(answer["grown"])
+        return 1e3 * float(answer["seconds"])
+
+    def hand_over(contender: Contender) -> float:
+        question = ("copy",) if contender.name == "limit" else ("hand_over",)
+        return 1e3 * float(contender.ask(*question, SMALL, 5 * TIMES))
+
+    with contenders(options, "ray") as found:
+        interleave(returned, {name: lambda one=one: give(one) for name, one in found.items()}, options.rounds)
+        interleave(passed, {name: lambda one=one: hand_over(one) for name, one in found.items()}, options.rounds)
+        turns = {name: lambda one=one: 1e3 * one.ask("readers", large, READERS, TIMES) for name, one in found.items()}
+        interleave(read, turns, options.rounds)
+    return [returned, grown, passed, read]
