@@ -202,13 +202,24 @@ run(Service())
 """
 
 
+def _bind(client, registration, session, common):
+    """The public server shows its socket before it listens; a manager binds again when that costs it its only connection."""
+    for _ in range(5):
+        try:
+            return client.manager.bind(registration, session, common)
+        except BindError as error:
+            if "failed to connect" not in str(error):
+                raise
+    raise AssertionError("five binds in a row came too early")
+
+
 def test_our_client_drives_its_server(public, client, tmp_path):
     script = tmp_path / "service.py"
     script.write_text(SERVE)
     registration = Registration("theirs", command=str(public), arguments=(str(script),))
     with pytest.raises(BindError, match="not today"):
-        client.manager.bind(registration, "refused", b"refuse")
-    binding = client.manager.bind(registration, "session", b"common")
+        _bind(client, registration, "refused", b"refuse")
+    binding = _bind(client, registration, "session", b"common")
     assert binding.invoke(b"input").output == b"theirs|session|1|common|input"
     assert binding.invoke(b"").output == b"theirs|session|2|common|"
     assert binding.invoke(None).output is None
