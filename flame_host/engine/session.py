@@ -40,7 +40,8 @@ _GATHER = 64  # queued frames worth a write of their own while the worker is bus
 _GRACE = 1.0  # seconds between asking a task to stop and killing its worker
 _QUIET = 1.0  # seconds without work after which the session is not looked after any more
 _FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT})
-"""Signals that say nothing against the task; it is tried again. A segmentation fault does."""
+"""Signals that say nothing against the task, or the start; it is tried again. A segmentation fault does."""
+_STARTS = 3  # how often a start is tried again at least, when it was killed from outside
 
 
 class LocalSession:
@@ -72,6 +73,7 @@ class LocalSession:
         self._broken: FlameError | None = None
         self._watched = False
         self._quiet_since = 0.0
+        self._killed_starts = 0  # since a worker last got ready
         self._most = min(spec.max_instances or connection.cores, application.max_instances)
         self._rlimits = rlimits(spec.limits)
         if spec.stateful:
@@ -226,6 +228,7 @@ class LocalSession:
 
     def executor_ready(self, executor: Executor) -> None:
         self._observe("executor.ready", f"pid {executor.pid}")
+        self._killed_starts = 0
         with self._calm:
             self._calm.notify_all()
         executor.pump()
@@ -236,7 +239,12 @@ class LocalSession:
         with self._lock:
             self._remove(executor)
             others = bool(self.executors)
-        if not others:
+            killed = executor.process is not None and executor.doomed is None and executor.process.how_it_ended()[2] in _FROM_OUTSIDE
+            self._killed_starts += killed
+            again = killed and self._killed_starts <= max(_STARTS, self.spec.retries)
+        if again:
+            self._grow()
+        elif not others:
             self._fail_queued(problem)
 
     def executor_lost(self, executor: Executor, tasks: Sequence[Task], running: int, how: tuple[str, int | None, int | None]) -> None:

@@ -10,11 +10,12 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from flame_host.api import ClosedError, InstallError, StateLostError, TaskTimeoutError, WorkerCrashedError
+from flame_host.api import ClosedError, InstallError, StateLostError, TaskTimeoutError, WorkerCrashedError, WorkerStartError
 from flame_host.engine.local import LocalConnection
 from flame_host.testing.processes import descendants
 from flame_host.testing.services import BareServices, Caller
@@ -101,6 +102,33 @@ def test_a_task_that_is_killed_every_time_fails_after_its_retries(connection, se
     call = Caller(connection, services, lambda: os.kill(os.getpid(), signal.SIGKILL), retries=1)
     with pytest.raises(WorkerCrashedError, match="tried 2 times"):
         call().result(20)
+
+
+class Stillborn:
+    """Killed in its constructor, the first ``times``."""
+
+    def __init__(self, attempts: Path, times: int) -> None:
+        with attempts.open("a") as file:
+            file.write(".")
+        if attempts.stat().st_size <= times:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def attempts(self, path: Path) -> int:
+        return path.stat().st_size
+
+
+def test_a_worker_that_is_killed_before_it_is_ready_is_started_again(connection, services, tmp_path):
+    path = tmp_path / "attempts"
+    call = Caller(connection, services, partial(Stillborn, path, 3), stateful=True, instantiate=True, retries=0)
+    assert call(path, method="attempts").result(20) == 4
+
+
+def test_a_worker_that_is_killed_at_every_start_fails_what_waits_with_the_reason(connection, services, tmp_path):
+    path = tmp_path / "attempts"
+    call = Caller(connection, services, partial(Stillborn, path, 99), stateful=True, instantiate=True)
+    with pytest.raises(WorkerStartError, match="SIGKILL before it was ready"):
+        call(path, method="attempts").result(20)
+    assert path.stat().st_size == 4
 
 
 def test_two_thousand_tasks_survive_the_killing_of_workers_among_them(connection, services):
