@@ -46,9 +46,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.write_line("  ".join(str(cell).ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def faults_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The environment of a user who has configured nothing."""
+    """The environment of a user who has configured nothing, for a module: what is tested next in this process has its own."""
     home = tmp_path_factory.mktemp("faults-home")
     project = home / "project"
     project.mkdir()
