@@ -22,6 +22,7 @@ from flame_host.api import Task
 from flame_host.worker.channel import (
     ERROR,
     ITEM,
+    QUICK,
     RESULT,
     RETURNED,
     ChannelClosed,
@@ -36,6 +37,35 @@ _AHEAD = 0.005
 """Seconds of work to send ahead of a worker's answers: enough to keep it busy while this process waits for its own lock."""
 _MOST_AHEAD = 4096
 _CALLS_BEFORE_PARKING = 16
+
+_CROWDED = 0.01
+"""Seconds after which a thread that has not been followed by another counts as the only one."""
+
+
+class Caller:
+    """Tells whether one thread of this process alone waits for its calls: that one may wait awake.
+
+    Several would take each other's turn at the interpreter, and the workers' cores.
+    """
+
+    def __init__(self) -> None:
+        self.crowded = True
+        self._thread = 0
+        self._until = 0.0
+
+    def is_alone(self) -> bool:
+        """Ask from the thread that is going to wait."""
+        me = threading.get_ident()
+        if me != self._thread:
+            self._thread = me
+            self._until = time.monotonic() + _CROWDED
+            self.crowded = True
+        elif self.crowded:
+            self.crowded = time.monotonic() < self._until
+        return not self.crowded
+
+
+caller = Caller()
 
 
 class TaskSource(Protocol):
@@ -126,12 +156,16 @@ class Link:
         if not self.parked or not self._reading.acquire(False):
             return
         try:
+            alone = caller.is_alone()
             self._reader = threading.get_ident()
             deadline = None if timeout is None else time.monotonic() + timeout
             while not task.done():
-                if deadline is not None and not self._readable(deadline - time.monotonic()):
-                    break
-                self._handle(self._receiver.receive())
+                frames = self._receiver.spin() if alone and self._mean < QUICK else None
+                if frames is None:
+                    if deadline is not None and not self._readable(deadline - time.monotonic()):
+                        break
+                    frames = self._receiver.receive()
+                self._handle(frames)
         except ChannelClosed:
             self.unpark()
         finally:

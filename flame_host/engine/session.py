@@ -29,8 +29,9 @@ from flame_host.api import (
 )
 from flame_host.engine.executor import Executor
 from flame_host.engine.limits import rlimits
+from flame_host.engine.link import caller
 from flame_host.engine.scaling import wanted_executors
-from flame_host.worker.channel import CALL, HEADER, INLINE_LIMIT, encode
+from flame_host.worker.channel import CALL, HEADER, HURRY, INLINE_LIMIT, encode
 
 if TYPE_CHECKING:
     from flame_host.engine.local import LocalConnection
@@ -90,7 +91,7 @@ class LocalSession:
         task.attempts = 0
         name = method.encode()
         if not buffers and not references and len(data) <= INLINE_LIMIT:
-            task.frame = HEADER.pack(CALL, 0, len(name), number, len(name) + len(data)) + name + data
+            task.frame = HEADER.pack(CALL, 0 if caller.crowded else HURRY, len(name), number, len(name) + len(data)) + name + data
         else:
             parts = [(reference.format, reference.data, reference.buffers) for reference in references]
             task.frame = encode(CALL, number, data, buffers, parts, name)

@@ -197,6 +197,7 @@ class Worker:
         self.home = None
         self.unwanted = set()
         self.shielded = False
+        self.hurried = False
 
     # ------------------------------------------------------------------------------------------------ start
 
@@ -294,13 +295,22 @@ class Worker:
                     self._run(frame)
                 self.flush()
                 with self.reading:
-                    for frame in self.receiver.receive():
+                    for frame in self._receive():
                         if frame[0] == call:
                             append(frame)
             except Interrupted:  # came too late for its task
                 continue
             except self.channel.ChannelClosed:
                 return
+
+    def _receive(self):
+        """Wait for frames; awake at first, if the last ones came at once and nobody else is likely to want the core."""
+        since = time.monotonic()
+        frames = self.receiver.spin() if self.hurried else None
+        if frames is None:
+            frames = self.receiver.receive()
+        self.hurried = bool(frames) and frames[-1][1] & self.channel.HURRY and time.monotonic() - since < self.channel.QUICK
+        return frames
 
     def _run(self, frame):
         _, flags, extra, number, body, _ = frame
@@ -312,7 +322,7 @@ class Worker:
             try:
                 if self.unwanted:
                     self._interrupted()
-                if flags:
+                if flags & self.channel.WITH_PARTS:
                     value = self._call_with_parts(frame)
                 else:
                     method = self.methods.get(body[:extra])
