@@ -26,12 +26,12 @@ from flame_host.worker.channel import (
     RESULT,
     RETURNED,
     ChannelClosed,
-    MemorySegment,
     Receiver,
     decode,
     descriptor_messages,
     view_of,
 )
+from flame_host.worker.memory import MemorySegment
 
 _AHEAD = 0.005
 """Seconds of work to send ahead of a worker's answers: enough to keep it busy while this process waits for its own lock."""

@@ -169,7 +169,7 @@ class TaskOutput(io.TextIOBase):
 class Worker:
     """State of this process."""
 
-    def __init__(self, channel, data_fd, control_fd, progress_fd):
+    def __init__(self, channel, memory, data_fd, control_fd, progress_fd):
         self.channel = channel
         self.data = socket.socket(fileno=data_fd)
         self.control = socket.socket(fileno=control_fd)
@@ -190,6 +190,7 @@ class Worker:
         self.methods = {}
         self.dumps = self.loads = None
         self.codecs = {}
+        self.mapped = memory.Mapped()
         self.format = ""
         self.credits = {}
         self.loop = None
@@ -379,6 +380,8 @@ class Worker:
 
     def _call_with_parts(self, frame):
         data, buffers, references = self.channel.decode(frame)
+        if references:
+            references = self.mapped.again(references)
         view = self.channel.view_of
 
         def resolve(index):
@@ -661,10 +664,10 @@ def _limit(limits):
         resource.setrlimit(which, (value, value + 1 if name == "cpu" and value != hard else value))
 
 
-def main(channel, data_fd, control_fd, progress_fd):
+def main(channel, memory, data_fd, control_fd, progress_fd):
     """Entry point; see `flame_host.worker.process` for the command line."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the client's to act on
-    worker = Worker(channel, data_fd, control_fd, progress_fd)
+    worker = Worker(channel, memory, data_fd, control_fd, progress_fd)
     threading.Thread(target=worker.listen, name="flame-control", daemon=True).start()
     try:
         if worker.start():

@@ -5,14 +5,17 @@ ahead of the frame that uses them, in order. Runs in the application's interpret
 """
 
 import array
-import fcntl
 import json
-import mmap
 import os
 import socket
 import struct
 import time
 from collections import deque
+
+if __package__:
+    from flame_host.worker.memory import MemorySegment
+else:  # in a worker, which imports these files without their package
+    from memory import MemorySegment
 
 HEADER = struct.Struct("<BBHII")
 """kind, flags, extra, number of the task, length of the body. For calls ``extra`` is the length of the method's name."""
@@ -46,52 +49,6 @@ class ChannelClosed(Exception):
     """The other side is gone."""
 
 
-class MemorySegment:
-    """An immutable buffer in anonymous shared memory.
-
-    It has no name: when the last process that holds it ends, however it ends, the kernel frees it.
-    """
-
-    __slots__ = ("_map", "fd", "size")
-
-    def __init__(self, fd, size):
-        self.fd = fd
-        self.size = size
-        self._map = None
-
-    @classmethod
-    def of(cls, buffer):
-        """Copy a buffer in. ``write`` beats copying into a fresh mapping by more than two to one: no page faults."""
-        view = memoryview(buffer).cast("B")
-        fd = os.memfd_create("flame", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
-            offset = 0
-            while offset < len(view):
-                offset += os.write(fd, view[offset : offset + (1 << 30)])
-            # Sealed, so that a reader can rely on its size: a shrunken file would kill it with SIGBUS.
-            fcntl.fcntl(fd, _F_ADD_SEALS, _SEALS)
-        except BaseException:
-            os.close(fd)
-            raise
-        return cls(fd, len(view))
-
-    def view(self):
-        """Map read-only; the mapping goes when the last view does."""
-        if self._map is None:
-            self._map = mmap.mmap(self.fd, self.size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ) if self.size else b""
-        return memoryview(self._map)
-
-    def __del__(self, close=os.close):
-        try:
-            close(self.fd)
-        except (OSError, AttributeError):
-            pass
-
-
-_F_ADD_SEALS = getattr(fcntl, "F_ADD_SEALS", 1033)
-_SEALS = 0x0001 | 0x0002 | 0x0004 | 0x0008  # seal, shrink, grow, write
-
-
 def encode(kind, number, data, buffers=(), references=(), method=b""):
     """A frame as bytes, and the segments that have to travel with it.
 
@@ -115,7 +72,7 @@ def encode(kind, number, data, buffers=(), references=(), method=b""):
 
 
 def _place(buffers, pieces, segments):
-    """Put small buffers into the body and large ones into segments; returns where each went: a size, or -1."""
+    """Put small buffers into the body and large ones into segments; returns its size, negative when it went into a segment."""
     places = []
     for buffer in buffers:
         if isinstance(buffer, (bytes, bytearray, memoryview)):
@@ -126,7 +83,7 @@ def _place(buffers, pieces, segments):
                 continue
             buffer = MemorySegment.of(buffer)
         segments.append(buffer)
-        places.append(-1)
+        places.append(-buffer.size)
     return places
 
 
@@ -135,7 +92,11 @@ def decode(frame):
     _, flags, extra, _, body, segments = frame
     if not flags & WITH_PARTS:
         return body[extra:], (), ()
-    take = iter(segments).__next__
+    segments = iter(segments)
+
+    def take(size):
+        return next(segments).cut(size)
+
     (length,) = _LENGTH.unpack_from(body, extra)
     offset = extra + _LENGTH.size + length
     table = json.loads(body[offset - length : offset])
@@ -158,15 +119,11 @@ def _collect(places, body, offset, take):
     parts = []
     for place in places:
         if place < 0:
-            parts.append(take())
+            parts.append(take(-place))
         else:
             parts.append(body[offset : offset + place])
             offset += place
     return parts, offset
-
-
-def _adopt(fd):
-    return MemorySegment(fd, os.fstat(fd).st_size)
 
 
 class Receiver:
@@ -207,7 +164,7 @@ class Receiver:
                 needed = size + length
                 break
             if kind == DESCRIPTORS:
-                self._segments = (*self._segments, *[_adopt(self._descriptors.popleft()) for _ in range(extra)])
+                self._segments = (*self._segments, *[MemorySegment.adopted(self._descriptors.popleft()) for _ in range(extra)])
             else:
                 append((kind, frame_flags, extra, number, bytes(view[start + size : stop]), self._segments))
                 self._segments = ()

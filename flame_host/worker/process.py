@@ -21,8 +21,8 @@ from flame_host.worker.channel import ChannelClosed
 
 _HERE = str(Path(__file__).parent)
 _START_WORKER = (
-    "import sys; sys.path.insert(0, sys.argv[1]); import bootstrap, channel; del sys.path[0];"
-    "del sys.modules['bootstrap'], sys.modules['channel']; bootstrap.main(channel, 3, 4, 5)"
+    "import sys; sys.path.insert(0, sys.argv[1]); import bootstrap, channel, memory; del sys.path[0];"
+    "[sys.modules.pop(name) for name in ('bootstrap', 'channel', 'memory')]; bootstrap.main(channel, memory, 3, 4, 5)"
 )
 """Imported, not run as a script: a script is compiled anew at every start. Their names are given back to the application."""
 

@@ -122,6 +122,15 @@ def test_objects_have_versions_and_compare_and_set() -> None:
         flamepy.put_object("a/b/c", 1)
 
 
+def test_a_single_object_is_freed_by_its_reference() -> None:
+    ref, other = flamepy.put_object("app/session", "one"), flamepy.put_object("app/session", "other")
+    ref.delete()
+    ref.delete()
+    with pytest.raises(ObjectNotFoundError):
+        ref.get()
+    assert other.get() == "other"
+
+
 def test_a_reference_survives_encoding_and_other_bytes_are_refused() -> None:
     ref = flamepy.put_object("session-only", {"a": 1})
     assert ObjectRef.decode(ref.encode()) == ref

@@ -27,6 +27,12 @@ class ObjectRef(api.ObjectRef):
 
         return get_object(self)
 
+    def delete(self) -> None:
+        """Free the object now, in place of when its Runner closes. What has it in hand keeps it; deleting twice is no error."""
+        from flamepy.cache import delete_object
+
+        delete_object(self)
+
     def encode(self) -> bytes:
         """As bytes, for storing it where no pickle is wanted."""
         return json.dumps(dataclasses.asdict(self)).encode()

@@ -8,7 +8,7 @@ from flame_host import api
 from flamepy import _client
 from flamepy._refs import ObjectRef
 
-__all__ = ["ObjectRef", "delete_objects", "get_object", "put_object", "update_object"]
+__all__ = ["ObjectRef", "delete_object", "delete_objects", "get_object", "put_object", "update_object"]
 
 
 def put_object(key_prefix: str, obj: Any) -> ObjectRef:
@@ -51,6 +51,12 @@ def update_object(ref: api.ObjectRef, new_obj: Any, *, if_version: int | None = 
     """
     client = _clients_for(ref)[0]
     return ObjectRef.of(client.connection.objects.update(ref, client.encode(new_obj, _plan(client)), if_version=if_version))
+
+
+def delete_object(ref: api.ObjectRef) -> None:
+    """Remove one object, in all its versions; what is not there is no error."""
+    for client in _clients_for(ref):
+        client.connection.objects.delete(ref.key)
 
 
 def delete_objects(key_prefix: str) -> int:
