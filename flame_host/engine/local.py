@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from flame_host.api import (
     Application,
@@ -104,21 +105,27 @@ class LocalConnection:
         variables = {key: value for key, value in os.environ.items() if key not in _PRIVATE}
         variables.update(environment.variables)
         variables.update(application.environments)
-        variables["FLAME_APPLICATION"] = application.name
-        variables["FLAME_SESSION"] = session.session_id
-        if environment.tree is not None:
-            variables["FLAME_APP_DIR"] = str(environment.tree)
         guardian = self._guardian
         if guardian is None:
             raise ChannelClosed("the connection is closed")
-        process = WorkerProcess(guardian, environment.python, variables, executor.unpark)
+        process = WorkerProcess(guardian, environment.python, variables, self._ahead(application), executor.unpark)
         self._readers[executor] = OutputReader(process, session.session_id, executor.number, self.services.log, self.supervisor)
         return process
 
-    def start_order(self, application: Application) -> dict[str, object]:
+    def _ahead(self, application: Application) -> dict[str, object]:
+        """What every worker imports before its first call."""
+        order = self.start_order(application)
+        serializer = self.services.serializer(application.plan.serializer)
+        return {"modules": [serializer.codec, *serializer.worker_modules], "paths": order["paths"], "support": order["support"]}
+
+    def start_order(self, application: Application) -> dict[str, Any]:
         environment = self._lease(application).environment
         plan = application.plan
+        variables = {"FLAME_APPLICATION": application.name}
+        if environment.tree is not None:
+            variables["FLAME_APP_DIR"] = str(environment.tree)
         return {
+            "variables": variables,
             "cwd": str(self._working_directory(application, environment.tree)),
             "limits": {},
             "paths": [str(path) for path in environment.paths],

@@ -201,9 +201,10 @@ class LocalSession:
     def spawn(self, executor: Executor) -> Any:
         return self._connection.spawn(self, executor)
 
-    def start_order(self, executor: Executor) -> tuple[dict[str, object], tuple[str, bytes, tuple[Buffer, ...]]]:
+    def start_order(self, executor: Executor) -> tuple[dict[str, Any], tuple[str, bytes, tuple[Buffer, ...]]]:
         common = self.spec.common_data
         order = self._connection.start_order(self.application)
+        order["variables"]["FLAME_SESSION"] = self.session_id
         order["name"] = f"{self.application.name}/{self.session_id}"
         order["instantiate"] = self.spec.instantiate
         order["limits"] = self._rlimits

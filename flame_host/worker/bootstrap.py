@@ -222,6 +222,7 @@ class Worker:
         return True
 
     def _settle_in(self, order):
+        os.environ.update(order["variables"])
         if order["cwd"]:
             os.chdir(order["cwd"])
         _limit(order["limits"])

@@ -5,7 +5,8 @@ to it. When a worker ends, what that worker left behind is killed; when the clie
 
 It runs on any interpreter, single-threaded (a parent-death signal is tied to the *thread* that forked), standard library only.
 Protocol, on one socket: the client sends JSON lines with the descriptors of the new worker; the guardian answers with JSON lines
-``{"id", "pid"}`` and ``{"id", "status"}``.
+``{"id", "pid"}`` and ``{"id", "status"}``. Workers are forked by a zygote of their environment (see ``zygote.py``); where that does
+not work, whatever the reason, they are started one by one.
 """
 
 import array
@@ -18,15 +19,48 @@ import socket
 import sys
 import time
 
+_MOST_ZYGOTES = 4
+_ZYGOTE_PATIENCE = 30.0  # seconds an interpreter may take to start
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Zygote:
+    """Our side of one. ``sock`` is None when it has failed, and it is not tried again."""
+
+    def __init__(self, pid, sock):
+        self.pid = pid
+        self.sock = sock
+
+    def becomes_ready(self, client):
+        """Wait for it; not for a client that is gone."""
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        poll.register(client, 0)
+        events = dict(poll.poll(_ZYGOTE_PATIENCE * 1000))
+        return self.sock.fileno() in events and self.sock.recv(16) == b"ready\n"
+
+    def fork(self, fds):
+        """A worker's pid, or 0."""
+        try:
+            self.sock.sendmsg([b"w"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
+            return int(self.sock.recv(16) or 0)
+        except OSError:
+            return 0
+
+    def end(self):
+        if self.sock is not None:
+            self.sock.close()
+            self.sock = None
+            _kill(self.pid)
 
 
 class Guardian:
     def __init__(self, sock):
         self.sock = sock
         self.workers = {}  # pid → id
+        self.zygotes = {}  # environment → Zygote, the least lately used first
         self.buffer = b""
         self.descriptors = []
 
@@ -87,12 +121,42 @@ class Guardian:
                 os.close(fd)
 
     def start(self, order, fds):
+        zygote = self.zygote(order)
+        pid = zygote.fork(fds) if zygote.sock is not None else 0
+        if not pid:
+            zygote.end()
+            pid = self.execute(order["argv"], order["environment"], fds)
+        return pid
+
+    def zygote(self, order):
+        key = json.dumps([order["zygote"], order["environment"]], sort_keys=True)
+        zygote = self.zygotes.pop(key, None)
+        if zygote is None:
+            zygote = self.new_zygote(order)
+            while len(self.zygotes) >= _MOST_ZYGOTES:
+                self.zygotes.pop(next(iter(self.zygotes))).end()
+        self.zygotes[key] = zygote
+        return zygote
+
+    def new_zygote(self, order):
+        ours, theirs = socket.socketpair()
+        null = os.open(os.devnull, os.O_WRONLY)
+        try:
+            zygote = Zygote(self.execute(order["zygote"], order["environment"], [theirs.fileno(), null, null]), ours)
+        finally:
+            os.close(null)
+            theirs.close()
+        if not zygote.becomes_ready(self.sock):
+            zygote.end()
+        return zygote
+
+    def execute(self, argv, environment, fds):
         """Fork and exec; a failing exec is reported through a pipe that a successful one closes."""
         status_read, status_write = os.pipe()
         pid = os.fork()
         if not pid:
             try:
-                _become_worker(order, fds, status_write)
+                _become_worker(argv, environment, fds, status_write)
             except BaseException as error:
                 os.write(status_write, str(getattr(error, "errno", 0) or 0).encode())
             os._exit(127)
@@ -121,8 +185,9 @@ class Guardian:
     def kill_strays(self, ended):
         """What a worker left behind: its process group, and all that has been handed to us and is no worker."""
         _kill(-ended)
+        ours = {zygote.pid for zygote in self.zygotes.values() if zygote.sock is not None}.union(self.workers)
         for pid in _children(os.getpid()):
-            if pid not in self.workers:
+            if pid not in ours:
                 _kill_tree(pid)
 
     def end(self):
@@ -147,7 +212,7 @@ class Guardian:
             pass
 
 
-def _become_worker(order, fds, status_write):
+def _become_worker(argv, environment, fds, status_write):
     os.setsid()
     for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
@@ -170,7 +235,7 @@ def _become_worker(order, fds, status_write):
             except OSError:
                 pass
     os.set_inheritable(status, False)
-    os.execve(order["argv"][0], order["argv"], order["environment"])
+    os.execve(argv[0], argv, environment)
 
 
 def _duplicate(fd, lowest):

@@ -20,10 +20,13 @@ from flame_host.api import WorkerStartError
 from flame_host.worker.channel import ChannelClosed
 
 _HERE = str(Path(__file__).parent)
-_START_WORKER = (
-    "import sys; sys.path.insert(0, sys.argv[1]); import bootstrap, channel, memory; del sys.path[0];"
-    "[sys.modules.pop(name) for name in ('bootstrap', 'channel', 'memory')]; bootstrap.main(channel, memory, 3, 4, 5)"
+_PREPARE = (
+    "import sys; sys.path.insert(0, sys.argv[1]); import bootstrap, channel, memory, zygote; del sys.path[0];"
+    "[sys.modules.pop(name) for name in ('bootstrap', 'channel', 'memory', 'zygote')];"
+    "start = lambda *fds: bootstrap.main(channel, memory, *fds);"
 )
+_START_WORKER = _PREPARE + "start(3, 4, 5)"
+_START_ZYGOTE = _PREPARE + "zygote.main(3, start)"
 """Imported, not run as a script: a script is compiled anew at every start. Their names are given back to the application."""
 
 _SOCKET_BUFFER = 4 << 20
@@ -54,13 +57,21 @@ class Guardian:
     def fileno(self) -> int:
         return self._sock.fileno()
 
-    def spawn(self, argv: Sequence[str], environment: Mapping[str, str], worker: WorkerProcess, descriptors: Sequence[int]) -> int:
+    def spawn(
+        self, python: Path, environment: Mapping[str, str], ahead: Mapping[str, object], worker: WorkerProcess, descriptors: Sequence[int]
+    ) -> int:
         """Order a process; `WorkerProcess.started` or `WorkerProcess.ended` of the worker is called from `read`."""
         with self._lock:
             self._last += 1
             name = self._last
             self._workers[name] = worker
-            order = {"id": name, "argv": list(argv), "environment": dict(environment), "descriptors": len(descriptors)}
+            order = {
+                "id": name,
+                "argv": [str(python), "-I", "-c", _START_WORKER, _HERE],
+                "zygote": [str(python), "-I", "-c", _START_ZYGOTE, _HERE, json.dumps(ahead)],
+                "environment": dict(environment),
+                "descriptors": len(descriptors),
+            }
             message = json.dumps(order).encode() + b"\n"
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
             try:
@@ -124,9 +135,18 @@ class WorkerProcess:
 
     Attributes:
         pid: 0 until it runs. status: as ``waitpid`` gives it; None while it runs, and when it is not known.
+
+    ``ahead`` says what may be imported before the worker is forked: ``modules``, and the ``paths`` and ``support`` to find them on.
     """
 
-    def __init__(self, guardian: Guardian, python: Path, environment: Mapping[str, str], on_end: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        guardian: Guardian,
+        python: Path,
+        environment: Mapping[str, str],
+        ahead: Mapping[str, object],
+        on_end: Callable[[], None] = lambda: None,
+    ) -> None:
         self.pid = 0
         self.status: int | None = None
         self.problem = ""
@@ -139,8 +159,7 @@ class WorkerProcess:
             except OSError as error:
                 hint = "raise the limit of open files: ulimit -n" if error.errno in (errno.EMFILE, errno.ENFILE) else ""
                 raise WorkerStartError(f"no worker can be started: {error.strerror}", hint=hint) from error
-            argv = [str(python), "-I", "-c", _START_WORKER, _HERE]
-            self._name = guardian.spawn(argv, environment, self, descriptors)
+            self._name = guardian.spawn(python, environment, ahead, self, descriptors)
             ours.pop_all()
 
     def _open(self, ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> list[int]:
