@@ -6,7 +6,7 @@ from benchmarks._contender import Contender, Options, contenders
 from benchmarks._measure import Promise, Row, interleave
 
 LARGE, SMALL, READERS = 1024, 64, 10  # MiB, MiB, tasks
-TIMES = 3
+TIMES = 7
 
 
 def rows(options: Options) -> list[Row]:
@@ -25,7 +25,7 @@ def rows(options: Options) -> list[Row]:
 
     def hand_over(contender: Contender) -> float:
         question = ("copy",) if contender.name == "limit" else ("hand_over",)
-        return 1e3 * float(contender.ask(*question, SMALL, 5 * TIMES))
+        return 1e3 * float(contender.ask(*question, SMALL, 2 * TIMES))
 
     with contenders(options, "ray") as found:
         interleave(returned, {name: lambda one=one: give(one) for name, one in found.items()}, options.rounds)

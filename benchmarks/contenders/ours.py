@@ -4,6 +4,7 @@ import contextlib
 import functools
 import gc
 import os
+import statistics
 import time
 from functools import partial
 
@@ -64,7 +65,7 @@ def give(rr, mebibytes, times):
         grown = max(grown, resident() - before)
         del array
     holder.close()
-    return {"seconds": min(taken), "grown": grown / 1024}
+    return {"seconds": statistics.median(taken), "grown": grown / 1024}
 
 
 def hand_over(rr, mebibytes, times):
@@ -79,7 +80,7 @@ def hand_over(rr, mebibytes, times):
         taken.append(time.perf_counter() - begun)
     source.close()
     target.close()
-    return min(taken)
+    return statistics.median(taken)
 
 
 def readers(rr, mebibytes, count, times):
@@ -98,7 +99,7 @@ def readers(rr, mebibytes, count, times):
         taken.append(time.perf_counter() - begun)
         ref.delete()
     service.close()
-    return min(taken)
+    return statistics.median(taken)
 
 
 def new_worker(rr, times):
