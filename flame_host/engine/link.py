@@ -197,6 +197,7 @@ class Link:
                     task.succeed(view_of(data), buffers)
                 else:
                     task.succeed(frame[4], ())
+                task.frame = None  # whoever keeps the future does not keep its arguments
                 self.replied += 1
                 done += 1
                 inflight.popleft()
@@ -213,7 +214,7 @@ class Link:
             if not self.inflight or self.inflight[0].number != frame[3]:
                 return 0
             self._source.task_failed(self.inflight[0], frame[4])
-            self.inflight.popleft()
+            self.inflight.popleft().frame = None
             self.replied += 1
             self.failed += 1
             self.succeeded -= 1

@@ -14,9 +14,9 @@ import threading
 import time
 from collections import deque
 
-_KEPT_FOR = 1.0  # seconds that memory nobody asks for is kept
+_KEPT_FOR = 5.0  # seconds that memory nobody asks for is kept
 _KEPT_SEGMENTS = 4
-_KEPT_BYTES = min(4 << 30, os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE // 8)
+_KEPT_BYTES = os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE // 4
 _SLACK = 4  # a segment is used again for no less than this part of its size
 _ADD_SEALS = getattr(fcntl, "F_ADD_SEALS", 1033)
 _SEALS = 0x0001 | 0x0002 | 0x0004  # seal, shrink, grow

@@ -306,6 +306,37 @@ def test_large_arrays_come_back_without_a_copy_and_read_only(connection, service
     assert back(numpy.ones(3 << 20, dtype="u1")).result(20) == 3 << 20
 
 
+def test_results_that_are_held_are_never_written_over_and_those_let_go_are(connection, services):
+    pytest.importorskip("numpy")
+    call = Caller(connection, services, lambda value: __import__("numpy").full(4 << 20, value, dtype="u1"))
+    held = [call(value).result(20) for value in range(8)]
+    assert [set(array.tolist()[:: 1 << 16]) for array in held] == [{value} for value in range(8)]
+    places = {_place(array) for array in held}
+    assert len(places) == 8
+    held = held[-1:]
+    for value in range(8, 16):
+        assert _place(call(value).result(20)) in places
+    assert set(held[0].tolist()[:: 1 << 16]) == {7}
+
+
+def _place(array) -> str:
+    """The file of shared memory that an array lies in."""
+    address = array.__array_interface__["data"][0]
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        low, high = (int(end, 16) for end in line.split()[0].split("-"))
+        if low <= address < high:
+            return line.split()[4]
+    raise AssertionError("not mapped")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_who_keeps_a_future_does_not_keep_its_arguments(connection, services, fails):
+    call = Caller(connection, services, lambda data: len(data) // (0 if fails else 1))
+    task = call(b"x" * (3 << 20))
+    assert isinstance(task.exception(20), ZeroDivisionError if fails else type(None))
+    assert _eventually(lambda: task.frame is None)
+
+
 def test_output_of_a_task_comes_back_with_its_number(connection, services):
     def speak(what: str) -> None:
         print(what)
