@@ -109,6 +109,16 @@ def test_an_unchanged_project_is_not_compressed_again_and_a_change_is_seen(
     assert third.digest != first.digest
 
 
+def test_archives_that_nobody_has_used_for_long_are_swept_away_with_the_next_one(write: Write, packed: Callable[..., Pack]) -> None:
+    write("main.py", "x = 1")
+    old = packed()
+    os.utime(old.path, (1, 1))
+    write("main.py", "x = 2")
+    used = packed()
+    assert not old.path.exists()
+    assert used.path.exists()
+
+
 def test_runner_package_excludes(write: Write, project: Path) -> None:
     write("keep.txt", "here")
     write("drop.log", "not here")

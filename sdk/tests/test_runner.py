@@ -262,21 +262,31 @@ def test_without_pickle_code_goes_by_its_import_path_and_a_lambda_cannot(
 # ---------------------------------------------------------------------- the documents' list
 
 
-def test_runner_context_manager_registers_and_cleans_up(engine: str, host_root: Path) -> None:
-    with Runner("life", engine=engine) as rr:
+def test_runner_context_manager_registers_and_cleans_up(engine: str, tmp_path: Path) -> None:
+    with Runner("life", engine=engine, storage=(tmp_path / "storage").as_uri()) as rr:
         package = rr.application.package
         assert package is not None
         published = Path(package.url.removeprefix("file://"))
         assert published.is_file()
+        assert published.parent == tmp_path / "storage"
         assert {"life", "flmrun"} <= {application.name for application in list_applications()}
     assert not published.exists()
     with Runner("life", engine=engine):
         pass
 
 
-def test_runner_cleans_up_when_the_block_raises(engine: str) -> None:
+def test_without_a_storage_the_package_stays_for_other_programs_that_use_it(engine: str) -> None:
+    with Runner("life", engine=engine) as rr:
+        assert rr.application.package is not None
+        package = Path(rr.application.package.url.removeprefix("file://"))
+    with Runner("life", engine=engine) as rr:
+        assert rr.service(add)(1, 3).get() == 4
+    assert package.is_file()
+
+
+def test_runner_cleans_up_when_the_block_raises(engine: str, tmp_path: Path) -> None:
     def leave() -> None:
-        with Runner("life", engine=engine) as rr:
+        with Runner("life", engine=engine, storage=(tmp_path / "storage").as_uri()) as rr:
             seen.append(Path(rr.application.package.url.removeprefix("file://")))  # type: ignore[union-attr]
             rr.service(add)(1)
             raise LookupError

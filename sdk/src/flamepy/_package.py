@@ -10,6 +10,7 @@ archive of the last time without reading a single file.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -40,6 +41,7 @@ _SECRETS = (
 )  # fmt: skip
 _MOST_FILES = 200_000
 _WHOLE = 4 << 20  # bytes up to which a file is read at once
+_KEPT = 14 * 24 * 3600 * 1_000_000_000  # nanoseconds an archive is kept after its last use
 _SETTLED = 2_000_000_000  # nanoseconds after which a file's time stamp is trusted to tell a later change
 
 logger = logging.getLogger("flamepy.package")
@@ -253,6 +255,7 @@ def pack(root: str | Path, archiver: Archiver, cellar: Path, *, excludes: Iterab
     index = cellar / f"{key}.json"
     known = _known(index, cellar)
     if known is not None:
+        os.utime(known[0])
         return Pack(known[0], known[1], known[2], len(files), fresh=False)
     part = cellar / f".{os.getpid()}-{started}.part"
     try:
@@ -268,6 +271,7 @@ def pack(root: str | Path, archiver: Archiver, cellar: Path, *, excludes: Iterab
         entry = cellar / f".{os.getpid()}-{started}.json"
         entry.write_text(json.dumps({"archive": archive.name, "digest": digest, "size": size}))
         os.replace(entry, index)
+    _sweep(cellar, started)
     return Pack(archive, digest, size, len(files), fresh=True)
 
 
@@ -291,6 +295,14 @@ def _known(index: Path, cellar: Path) -> tuple[Path, str, int] | None:
         return (archive, entry["digest"], entry["size"]) if archive.stat().st_size == entry["size"] else None
     except (OSError, ValueError, KeyError):
         return None
+
+
+def _sweep(cellar: Path, now: int) -> None:
+    """Remove what nobody has used for long, half-made files too."""
+    for entry in os.scandir(cellar):
+        with contextlib.suppress(OSError):  # another program is quicker
+            if entry.is_file(follow_symlinks=False) and entry.stat().st_mtime_ns < now - _KEPT:
+                os.unlink(entry)
 
 
 def _pieces(path: Path, size: int) -> Iterator[bytes]:

@@ -181,11 +181,13 @@ class Runner:
 
         archiver = client.host.catalog.archiver(plan.archiver)
         made = pack(self._project, archiver, client.host.root / "packs", excludes=settings.excludes, includes=settings.includes)
-        store = client.host.catalog.store(plan.store)
-        location = settings.storage or (client.host.root / "packages").as_uri()
-        file = f"{self.name}-{made.digest[:16]}{archiver.suffixes[0]}"
-        url = store.publish(made.path, location, name=file, digest=made.digest, overwrite=self._overwrite)
-        undo.callback(store.delete, url)
+        if settings.storage:
+            store = client.host.catalog.store(plan.store)
+            file = f"{self.name}-{made.digest[:16]}{archiver.suffixes[0]}"
+            url = store.publish(made.path, settings.storage, name=file, digest=made.digest, overwrite=self._overwrite)
+            undo.callback(store.delete, url)
+        else:  # it stands on this machine already, and another program may be using it
+            url = made.path.as_uri()
         return PackageRef(url=url, digest=made.digest, size=made.size, format=plan.archiver)
 
     def _register(self, client: Client, application: Application, undo: contextlib.ExitStack) -> Application:
