@@ -20,7 +20,7 @@ from typing import Any
 from benchmarks._measure import Unavailable
 
 PROGRAMS = Path(__file__).with_name("contenders")
-WANTED = ("ray", "dask", "distributed", "loky", "numpy", "virtualenv")
+WANTED = ("ray", "dask", "distributed", "loky", "numpy", "pip", "virtualenv")
 PEERS = ("ProcessPool", "loky", "dask", "ray")
 # Their daemons are busy even when nobody asks, so they live for one turn only.
 BUSY = ("dask", "ray")
