@@ -39,6 +39,7 @@ WAIT_AWAKE = 0.0001 if len(os.sched_getaffinity(0)) > 1 else 0.0
 """Seconds that a side which expects an answer at once waits awake for it. Never on a single core: there it is the other's time."""
 QUICK = 4 * WAIT_AWAKE
 """Who was kept waiting no longer than this, waits awake the next time."""
+_AT_ONCE = 16 << 20  # bytes reserved for a frame that has been announced only
 _DESCRIPTORS_A_MESSAGE = 200  # the kernel allows 253
 _ANCILLARY = socket.CMSG_SPACE(_DESCRIPTORS_A_MESSAGE * array.array("i").itemsize)
 _LENGTH = struct.Struct("<I")
@@ -193,8 +194,9 @@ class Receiver:
             self._start = self._end = 0
             if len(self._buffer) > 16 * READ_SIZE:
                 self._grow(b"", READ_SIZE)
-        elif needed > len(self._buffer) or start + needed > len(self._buffer):
-            self._grow(bytes(self._view[start:end]), max(needed, READ_SIZE))
+        elif start + needed > len(self._buffer) and (start or needed <= _AT_ONCE or end == len(self._buffer)):
+            # Not more than what has come warrants: the length is only what the other side says.
+            self._grow(bytes(self._view[start:end]), max(READ_SIZE, min(needed, max(_AT_ONCE, 2 * rest))))
         else:
             self._start, self._end = start, end
 

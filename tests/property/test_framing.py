@@ -10,7 +10,7 @@ import threading
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flame_host.worker.channel import CALL, ERROR, INLINE_LIMIT, ITEM, RESULT, ChannelClosed, Receiver, decode, encode, view_of
+from flame_host.worker.channel import CALL, ERROR, HEADER, INLINE_LIMIT, ITEM, RESULT, ChannelClosed, Receiver, decode, encode, view_of
 
 FRAMES = st.lists(
     st.tuples(
@@ -79,3 +79,20 @@ def test_a_stream_that_is_cut_off_gives_the_whole_frames_before_the_cut(frames, 
 def test_a_body_around_the_size_that_goes_through_shared_memory_arrives(size):
     frame, _ = encode(RESULT, 1, bytes(min(size, INLINE_LIMIT)))
     assert [len(decode(got)[0]) for got in received(frame, [1, 11, 12, 13])] == [min(size, INLINE_LIMIT)]
+
+
+def test_a_frame_far_larger_than_the_buffer_arrives_whole():
+    data = bytes(range(256)) * (40 << 12)  # 40 MiB
+    stream = HEADER.pack(CALL, 0, 0, 7, len(data)) + data + HEADER.pack(RESULT, 0, 0, 8, 0)
+    first, second = received(stream, [1, 100, 5 << 20, 17 << 20])
+    assert first[4] == data
+    assert second[3] == 8
+
+
+def test_a_length_that_is_only_announced_reserves_no_memory():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        receiver = Receiver(ours)
+        theirs.sendall(HEADER.pack(RESULT, 0, 0, 1, 2**32 - 1) + b"x" * 1000)
+        assert receiver.receive() == []
+        assert len(receiver._buffer) <= 16 << 20
