@@ -246,6 +246,8 @@ class SessionSpec:
         min_instances: executors kept even when idle. warmup: executors started at once.
         max_instances: 0 means as many as the application and the machine allow.
         retries: how often a task is run again after infrastructure failed.
+        checkpoint: of a stateful session, after how many successful calls its object is saved. When its worker is lost another one goes
+            on from there; 0: the state is lost with the worker.
         timeout: seconds a task may run, 0 for no limit.
         limits: of each worker's process, enforced by the kernel: ``memory`` and ``file_size`` in bytes, ``cpu`` in seconds over the
             worker's life, ``open_files``, ``processes`` of the user. Engines without processes of their own ignore them.
@@ -261,6 +263,7 @@ class SessionSpec:
     warmup: int = 0
     priority: int = 0
     retries: int = 3
+    checkpoint: int = 0
     timeout: float = 0.0
     resources: Resources = field(default_factory=Resources)
     limits: Mapping[str, int] = field(default_factory=dict)

@@ -124,8 +124,11 @@ class InlineSession:
 
     @staticmethod
     def _load(serializer: Serializer, payload: Payload, *, code: bool = False) -> Any:
-        loads = getattr(serializer, "loads_code", serializer.loads) if code else serializer.loads
-        return loads(payload.data, buffers=[buffer_view(buffer) for buffer in payload.buffers])
+        views = [buffer_view(buffer) for buffer in payload.buffers]
+        if not code:
+            return serializer.loads(payload.data, buffers=views)
+        loads = getattr(serializer, "loads_code", serializer.loads)
+        return loads(payload.data, buffers=[memoryview(bytearray(view)) for view in views])  # the session's own to change
 
     def _encode(self, task: Task, value: Any) -> tuple[bytes, list[Buffer]]:
         if inspect.isasyncgen(value):

@@ -25,6 +25,7 @@ from flame_host.worker.channel import (
     QUICK,
     RESULT,
     RETURNED,
+    STATE,
     ChannelClosed,
     Receiver,
     decode,
@@ -77,6 +78,10 @@ class TaskSource(Protocol):
 
     def give_back(self, tasks: list[Task]) -> None: ...
     def task_failed(self, task: Task, report: bytes) -> None: ...
+    def saved(self, number: int, state: tuple[Any, Any, Any]) -> None:
+        """The object as it is after that call, whose answer follows."""
+        ...
+
     def look_after(self) -> None:
         """Be ticked from now on."""
         ...
@@ -223,6 +228,8 @@ class Link:
             data, buffers, _ = decode(frame)
             self.since = time.monotonic()
             self.inflight[0].stream(view_of(data), buffers)
+        elif kind == STATE:
+            self._source.saved(frame[3], decode(frame))
         elif kind == RETURNED:
             with self._sending:
                 returned = [self.inflight.pop() for _ in range(frame[3])]

@@ -74,6 +74,7 @@ class LocalSession:
         self._broken: FlameError | None = None
         self._watched = False
         self._quiet_since = 0.0
+        self._states: list[tuple[int, tuple[Any, Any, Any]]] = []  # saved after which call; the last one's answer may not have come
         self._killed_starts = 0  # since a worker last got ready
         self._most = min(spec.max_instances or connection.cores, application.max_instances)
         self._rlimits = rlimits(spec.limits)
@@ -202,13 +203,15 @@ class LocalSession:
         return self._connection.spawn(self, executor)
 
     def start_order(self, executor: Executor) -> tuple[dict[str, Any], tuple[str, bytes, tuple[Buffer, ...]]]:
-        common = self.spec.common_data
         order = self._connection.start_order(self.application)
         order["variables"]["FLAME_SESSION"] = self.session_id
         order["name"] = f"{self.application.name}/{self.session_id}"
-        order["instantiate"] = self.spec.instantiate
+        order["instantiate"] = self.spec.instantiate and not self._states
         order["limits"] = self._rlimits
-        return order, (common.format, common.data, common.buffers)
+        order["checkpoint"] = self.spec.checkpoint
+        common = self.spec.common_data
+        data, buffers = self._states[-1][1][:2] if self._states else (common.data, common.buffers)
+        return order, (common.format, data, buffers)
 
     @property
     def python(self) -> str:
@@ -227,6 +230,9 @@ class LocalSession:
             task.fail(limit[1])
         else:
             task.fail_remotely(report)
+
+    def saved(self, number: int, state: tuple[Any, Any, Any]) -> None:
+        self._states = [*self._states[-1:], (number, state)]
 
     def executor_ready(self, executor: Executor) -> None:
         self._observe("executor.ready", f"pid {executor.pid}")
@@ -251,6 +257,8 @@ class LocalSession:
 
     def executor_lost(self, executor: Executor, tasks: Sequence[Task], running: int, how: tuple[str, int | None, int | None]) -> None:
         self._observe("executor.lost", how[0])
+        unanswered = {task.number for task in tasks}
+        self._states = [saved for saved in self._states if saved[0] not in unanswered][-1:]
         again: list[Task] = []
         for index, task in enumerate(tasks):
             error = self._verdict(executor, task, index == running, how)
@@ -260,7 +268,7 @@ class LocalSession:
                 self._finished[1] += 1
                 task.fail(error)
             self._limits.pop(task, None)
-        if self.spec.stateful and self._completed is None and (executor.replied or running >= 0):
+        if self._forgets and self._completed is None and (executor.replied or running >= 0):
             self._broken = self._state_lost(how)
             self._fail_queued(self._broken)
         with self._lock:
@@ -274,7 +282,7 @@ class LocalSession:
         if self._completed is not None and not executor.doomed and not was_running:
             return ClosedError(f"session {self.session_id} was closed before task {task.number} ran")
         _, exit_code, number = how
-        if self.spec.stateful and (executor.replied or was_running):
+        if self._forgets and (executor.replied or was_running):
             return self._state_lost(how) if not was_running else self._crashed(task, how, "its state went with it")
         if not was_running:
             return None
@@ -285,6 +293,11 @@ class LocalSession:
                 return None
             return self._crashed(task, how, f"tried {task.attempts} times", exit_code, number)
         return self._crashed(task, how, "not tried again, for it would do so again", exit_code, number)
+
+    @property
+    def _forgets(self) -> bool:
+        """Whether the state goes with the worker."""
+        return self.spec.stateful and not self.spec.checkpoint
 
     def _crashed(
         self, task: Task, how: tuple[str, int | None, int | None], remark: str, code: int | None = None, number: int | None = None
@@ -302,7 +315,7 @@ class LocalSession:
     def _state_lost(self, how: tuple[str, int | None, int | None]) -> StateLostError:
         return StateLostError(
             f"the worker of this stateful service {how[0]}; its state is lost",
-            hint="make the service anew with rr.service(...)",
+            hint="make the service anew with rr.service(...), with checkpoint=1 to have it saved after every call",
         )
 
     def give_back(self, tasks: Iterable[Task]) -> None:

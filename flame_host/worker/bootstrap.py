@@ -193,6 +193,7 @@ class Worker:
         self.mapped = memory.Mapped()
         self.format = ""
         self.credits = {}
+        self.checkpoint = self.unsaved = 0
         self.loop = None
         self.dirty = False
         self.home = None
@@ -226,6 +227,7 @@ class Worker:
         if order["cwd"]:
             os.chdir(order["cwd"])
         _limit(order["limits"])
+        self.checkpoint = order["checkpoint"]
         sys.path[:0] = order["paths"]
         sys.path.append(order["support"])
         sys.argv = [order["name"]]
@@ -250,8 +252,8 @@ class Worker:
     def _load(self, order, reference):
         format, data, buffers = reference
         codec = self._codec(format)
-        load = getattr(codec, "loads_code", codec.loads)  # formats that cannot run code have a door of their own for this
-        target = load(self.channel.view_of(data), buffers=[memoryview(self.channel.view_of(part)) for part in buffers])
+        load = getattr(codec, "loads_code", codec.loads)  # a door of its own, where a format has one
+        target = load(self.channel.view_of(data), buffers=[self.channel.writable_view_of(part) for part in buffers])
         if order["instantiate"]:
             target = target()
         self.target = target
@@ -337,6 +339,8 @@ class Worker:
                     data, buffers = self.dumps(value), ()
                 else:
                     data, buffers = self._encode(value, number)
+                if self.checkpoint:
+                    self._save(number)
             finally:
                 self.busy = False
         except BaseException as error:
@@ -349,6 +353,14 @@ class Worker:
             else:
                 self._reply(self.channel.RESULT, number, data)
         self._clean_up()
+
+    def _save(self, number):
+        """Send the object as it is after this call, ahead of the answer: whoever has that has the state, too."""
+        self.unsaved += 1
+        if self.unsaved >= self.checkpoint:
+            data, buffers = self._dumped(self.target)
+            self._undisturbed(self._send_parts, self.channel.STATE, number, data, buffers)
+            self.unsaved = 0
 
     def _send_large(self, number, data, buffers):
         try:

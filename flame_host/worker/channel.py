@@ -21,7 +21,7 @@ HEADER = struct.Struct("<BBHII")
 """kind, flags, extra, number of the task, length of the body. For calls ``extra`` is the length of the method's name."""
 HEADER_SIZE = HEADER.size
 
-CALL, RESULT, ERROR, ITEM, RETURNED, START, READY, DESCRIPTORS = range(1, 9)
+CALL, RESULT, ERROR, ITEM, RETURNED, START, READY, DESCRIPTORS, STATE = range(1, 10)
 """Kinds on the data socket."""
 STOP, RECALL, CANCEL, CREDIT, LOG = range(16, 21)
 """Kinds on the control socket."""
@@ -114,6 +114,11 @@ def decode(frame):
 def view_of(part):
     """The bytes of a decoded part: a segment is mapped."""
     return part.view() if isinstance(part, MemorySegment) else part
+
+
+def writable_view_of(part):
+    """The same for who owns it: writing changes this process's own pages only."""
+    return part.private_view() if isinstance(part, MemorySegment) else memoryview(bytearray(part))
 
 
 def _collect(places, body, offset, take):

@@ -60,6 +60,10 @@ class MemorySegment:
             self._map = mmap.mmap(self.fd, self.size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ) if self.size else b""
         return memoryview(self._map)
 
+    def private_view(self):
+        """Map so that it can be written to; what is written is seen here only."""
+        return memoryview(mmap.mmap(self.fd, self.size, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE))
+
     def __del__(self, close=os.close):
         try:
             close(self.fd)

@@ -30,6 +30,7 @@ from flamepy import (
     Runner,
     RunnerService,
     TaskExitError,
+    WorkerCrashedError,
     get_object,
     list_applications,
 )
@@ -257,6 +258,31 @@ def test_without_pickle_code_goes_by_its_import_path_and_a_lambda_cannot(
             rr.service(lambda x: x)
         with pytest.raises(NotSerializableError, match="pass an instance"):
             rr.service(Counter, args=(1,))
+
+
+class Fragile:
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, amount: int) -> int:
+        self.count += amount
+        return self.count
+
+    def end(self) -> None:
+        os._exit(3)
+
+
+def test_a_service_with_checkpoints_survives_its_worker(local: Runner) -> None:
+    service = local.service(Fragile, checkpoint=1)
+    assert [service.add(2).get() for _ in range(3)] == [2, 4, 6]
+    with pytest.raises(WorkerCrashedError):
+        service.end().get()
+    assert service.add(2).get() == 8
+
+
+def test_a_service_without_a_state_takes_no_checkpoints(runner: Runner) -> None:
+    with pytest.raises(ConfigError, match="stateful=True"):
+        runner.service(add, checkpoint=1)
 
 
 # ---------------------------------------------------------------------- the documents' list

@@ -161,6 +161,75 @@ def test_a_stateful_service_that_loses_its_worker_says_so_from_then_on(connectio
         call(1, method="add")
 
 
+class Ledger:
+    """Counts, in a number and in an array too large to travel within the pickle."""
+
+    def __init__(self) -> None:
+        import numpy
+
+        self.count = 0
+        self.array = numpy.zeros(200_000)
+
+    def add(self, die: str = "") -> tuple[int, float]:
+        self.count += 1
+        self.array += 1
+        if die and not os.path.exists(die):
+            open(die, "w").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.count, float(self.array[-1])
+
+    def crash(self) -> None:
+        os.abort()
+
+    def spoil(self) -> None:
+        self.lock = __import__("threading").Lock()
+
+
+def test_a_stateful_service_with_checkpoints_goes_on_from_the_last_call_that_was_answered(connection, services, tmp_path):
+    pytest.importorskip("numpy")
+    call = Caller(connection, services, Ledger, stateful=True, instantiate=True, checkpoint=1)
+    assert [call(method="add").result(20)[0] for _ in range(3)] == [1, 2, 3]
+    tasks = [call(method="add"), call(str(tmp_path / "died"), method="add"), *[call(method="add") for _ in range(5)]]
+    assert [task.result(20) for task in tasks] == [(n, float(n)) for n in range(4, 11)]  # each counted once, the killed one too
+    with pytest.raises(WorkerCrashedError, match="SIGABRT"):
+        call(method="crash").result(20)
+    assert call(method="add").result(20) == (11, 11.0)
+
+
+def test_what_calls_since_the_last_checkpoint_changed_is_lost(connection, services):
+    pytest.importorskip("numpy")
+    call = Caller(connection, services, Ledger(), stateful=True, checkpoint=3)
+    for _ in range(4):
+        call(method="add").result(20)
+    with pytest.raises(WorkerCrashedError):
+        call(method="crash").result(20)
+    assert call(method="add").result(20) == (4, 4.0)
+
+
+def test_a_worker_lost_before_the_first_checkpoint_begins_anew(connection, services):
+    call = Caller(connection, services, Counter(5), stateful=True, checkpoint=10)
+    assert call(1, method="add").result(20) == 6
+    with pytest.raises(WorkerCrashedError):
+        call(method="die").result(20)
+    assert call(1, method="add").result(20) == 6
+
+
+def test_a_state_that_cannot_be_saved_fails_the_call_that_made_it_so(connection, services):
+    pytest.importorskip("numpy")
+    call = Caller(connection, services, Ledger(), stateful=True, checkpoint=1)
+    task = call(method="spoil")
+    assert "lock" in str(task.exception(20))
+
+
+def test_an_array_of_an_instance_can_be_changed_in_place(connection, services):
+    numpy = pytest.importorskip("numpy")
+    ledger = Ledger()
+    ledger.array = numpy.zeros(1 << 20)  # large enough for shared memory
+    call = Caller(connection, services, ledger, stateful=True)
+    assert [call(method="add").result(20) for _ in range(2)] == [(1, 1.0), (2, 2.0)]
+    assert ledger.array[-1] == 0
+
+
 def test_a_task_over_its_time_limit_is_stopped_and_the_next_one_runs(connection, services):
     call = Caller(connection, services, lambda seconds: time.sleep(seconds) or "slept", timeout=0.3)
     begun = time.monotonic()

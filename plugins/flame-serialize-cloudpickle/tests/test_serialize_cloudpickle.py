@@ -208,3 +208,14 @@ def test_the_codec_error_carries_path_type_and_reason() -> None:
         codec.dumps(Locked())
     assert (caught.value.path, caught.value.type_name) == ("self._lock", "_thread.lock")
     assert "pickle" in caught.value.reason
+
+
+def test_an_execution_object_is_its_workers_own_to_change():
+    numpy = pytest.importorskip("numpy")
+    serializer, buffers = CloudpickleSerializer(), []
+    data = serializer.dumps({"weights": numpy.zeros(100_000)}, buffers=buffers)
+    copies = [bytearray(buffer) for buffer in buffers]
+    loaded = serializer.loads_code(data, buffers=[memoryview(copy) for copy in copies])
+    loaded["weights"] += 1
+    assert numpy.frombuffer(copies[0])[0] == 1
+    assert not serializer.loads(data, buffers=[memoryview(copy) for copy in copies])["weights"].flags.writeable

@@ -14,6 +14,7 @@ from flame_host.api import (
     Application,
     ApplicationNotFoundError,
     Buffer,
+    ConfigError,
     Connection,
     NotSerializableError,
     Payload,
@@ -174,6 +175,8 @@ def open_source(
     from flamepy._source import Source
 
     ordered = (not is_function(execution_object) if stateful is None else stateful) if autoscale is None else not autoscale
+    if spec.get("checkpoint") and not ordered:
+        raise ConfigError("checkpoint= is for services that keep a state", hint="serve a class or an instance, or say stateful=True")
     serializer = client.serializer(application.plan)
     client.by_value(application).add(execution_object)
     if (args or kwargs) and hasattr(serializer, "dumps_code"):

@@ -308,7 +308,8 @@ class Runner:
             resreq: what a worker needs, ``"cpu=1,mem=2g"``.
             args, kwargs: for the constructor of a class.
             stateful: the opposite of ``autoscale``, in the words of Flame.
-            spec: ``min_instances``, ``max_instances``, ``retries``, ``timeout``, ``priority``; see `flame_host.api.SessionSpec`.
+            spec: ``min_instances``, ``max_instances``, ``retries``, ``timeout``, ``priority``, ``checkpoint``; see
+                `flame_host.api.SessionSpec`.
         """
         client, application, settings = self._opened()
         opened = open_source(

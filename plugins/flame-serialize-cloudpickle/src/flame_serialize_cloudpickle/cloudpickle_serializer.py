@@ -34,8 +34,16 @@ class CloudpickleSerializer:
             raise NotSerializableError(str(error), path=error.path, hint=_hint(error.type_name)) from error.__cause__
 
     def loads(self, data: bytes | memoryview, *, buffers: Sequence[memoryview] = (), resolve: Callable[[int], Any] | None = None) -> Any:
+        return self._read(codec.loads, data, buffers=buffers, resolve=resolve)
+
+    def loads_code(self, data: bytes | memoryview, *, buffers: Sequence[memoryview] = ()) -> Any:
+        """An execution object, whose arrays can be changed where ``buffers`` can be written to."""
+        return self._read(codec.loads_code, data, buffers=buffers)
+
+    @staticmethod
+    def _read(read: Callable[..., Any], data: bytes | memoryview, **how: Any) -> Any:
         try:
-            return codec.loads(data, buffers=buffers, resolve=resolve)
+            return read(data, **how)
         except FlameError:  # of the resolver
             raise
         except (Exception, SystemExit) as error:  # a pickle may do anything, also exit

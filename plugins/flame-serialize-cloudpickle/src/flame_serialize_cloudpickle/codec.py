@@ -83,6 +83,11 @@ def loads(data: bytes | memoryview, *, buffers: Sequence[memoryview] = (), resol
         stack.pop()
 
 
+def loads_code(data: bytes | memoryview, *, buffers: Sequence[memoryview] = ()) -> Any:
+    """Decode an execution object. It is its worker's own: arrays in it can be changed where ``buffers`` can be written to."""
+    return _plain_loads(data, buffers=buffers)
+
+
 @contextmanager
 def by_value(modules: Iterable[str]) -> Iterator[None]:
     """Within the block, functions and classes of these imported modules travel by value, as those of ``__main__`` always do.
