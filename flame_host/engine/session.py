@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from flame_host.api import (
@@ -405,6 +406,9 @@ class LocalSession:
             if not executor.join(max(0.0, deadline - time.monotonic()) if wait else 0.05):
                 executor.kill(ClosedError(f"session {self.session_id} was closed"))
                 executor.join(5.0)
+        # It stays in the list of sessions; what it carried does not stay with it.
+        self.spec = replace(self.spec, common_data=Payload(self.spec.common_data.format, b"", ()))
+        self._states = []
 
     def _drain(self) -> None:
         while self.queue or any(executor.inflight for executor in self.executors):

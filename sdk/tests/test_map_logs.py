@@ -14,6 +14,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from flamepy import Runner
+from flamepy._logs import TaskLogs
+
+from flame_host.api import LogRecord
 
 
 def square(x: int) -> int:
@@ -142,3 +145,19 @@ def test_a_logger_can_take_the_output() -> None:
     with Runner("talk", engine="local", logs=logger) as rr:
         rr.service(speak)("hello").get()
         assert eventually(lambda: "hello\n" in stream.getvalue())
+
+
+def test_what_closed_services_printed_is_remembered_up_to_a_bound() -> None:
+    logs = TaskLogs()
+    for number in range(5):
+        session = f"s{number}"
+        logs.watch(session, "service", "none")
+        for _ in range(6):
+            logs(LogRecord(session, 1, 1, "stdout", "x" * 100_000))
+        logs.forget(session)
+        logs.forget(session)
+    assert [len(logs.of(f"s{number}", -1)) for number in range(5)] == [0, 0, 0, 0, 600_000]
+    for number in range(300):
+        logs.watch(f"quiet{number}", "service", "none")
+        logs.forget(f"quiet{number}")
+    assert len(logs._sessions) <= 100

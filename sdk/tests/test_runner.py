@@ -567,3 +567,14 @@ def test_no_warning_is_given_in_ordinary_use(engine: str) -> None:
         warnings.simplefilter("error")
         with Runner("quiet", engine=engine) as rr:
             assert isinstance(rr.service(add)(1), ObjectFuture)
+
+
+def test_workers_of_another_python_are_not_sent_pickles(project: Path) -> None:
+    """Code pickled by one minor version crashes another."""
+    other = f"3.{sys.version_info.minor + 1}"
+    with Runner("other", engine="local", python_version=other) as rr:
+        assert rr.plan.serializers == ("msgpack/1",)
+    with pytest.raises(NegotiationError, match="needs the same Python on both sides"):
+        Runner("other", engine="local", python_version=other, serializers=["cloudpickle"]).open()
+    with Runner("other", engine="inline", python_version=other) as rr:  # runs here, whatever is asked for
+        assert rr.plan.serializer == "cloudpickle/1"

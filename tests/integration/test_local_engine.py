@@ -457,6 +457,14 @@ def test_coroutines_and_generators_are_run_to_their_end(connection, services):
     assert task.items == [0, 1, 2, 3, 4]
 
 
+def test_a_closed_session_does_not_keep_what_it_carried(connection, services):
+    call = Caller(connection, services, bytearray(3 << 20), stateful=True, checkpoint=1)
+    assert call(method="__len__").result(20) == 3 << 20
+    call.session.close()
+    assert len(call.session.spec.common_data.data) == 0
+    assert connection.get_session(call.session.session_id).succeeded == 1
+
+
 def test_a_closed_session_takes_no_more_calls(connection, services):
     call = Caller(connection, services, add)
     task = call(1)

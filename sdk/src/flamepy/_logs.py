@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from flame_host.api import LogRecord
 
-_REMEMBERED = 1 << 20  # characters of output kept for each session
+_REMEMBERED = 1 << 20  # characters of output kept for each session, and for all closed ones together
+_MOST_CLOSED = 100  # closed sessions whose output is kept at all
 
 
 @dataclass
@@ -28,6 +29,7 @@ class TaskLogs:
 
     def __init__(self) -> None:
         self._sessions: dict[str, _SessionOutput] = {}
+        self._closed: deque[str] = deque()
         self._lock = threading.Lock()
 
     def watch(self, session_id: str, label: str, mode: str, logger: logging.Logger | None = None) -> None:
@@ -38,15 +40,23 @@ class TaskLogs:
             self._sessions.setdefault(session_id, _SessionOutput(label, mode, logger))
 
     def forget(self, session_id: str) -> None:
-        """Show what is left; what was remembered goes when its last future does, with the client."""
+        """Show what is left of a closed session; what it printed is remembered until later ones have printed as much."""
         with self._lock:
             output = self._sessions.get(session_id)
             rests = list(output.partial.items()) if output is not None else []
+            if output is not None and session_id not in self._closed:
+                self._closed.append(session_id)
+                self._drop_oldest()
         for (worker, _), rest in rests:
             if output is not None and rest:
                 self._show(output, worker, rest)
         if output is not None:
             output.partial.clear()
+
+    def _drop_oldest(self) -> None:
+        size = sum(self._sessions[session_id].size for session_id in self._closed)
+        while len(self._closed) > 1 and (size > _REMEMBERED or len(self._closed) > _MOST_CLOSED):
+            size -= self._sessions.pop(self._closed.popleft()).size
 
     def __call__(self, record: LogRecord) -> None:
         output = self._sessions.get(record.session_id)

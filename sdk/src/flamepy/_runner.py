@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import dataclasses
 import logging
 import re
 import threading
@@ -29,7 +30,7 @@ from flamepy._service import RunnerService
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from flame_host.api import Connection, Resources
+    from flame_host.api import Capabilities, Connection, Resources
     from flamepy._config import FlameContext
     from flamepy._futures import ObjectFuture
     from flamepy._settings import Settings
@@ -41,6 +42,15 @@ T = TypeVar("T")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _open_names: set[tuple[str, str]] = set()
 _names_lock = threading.Lock()
+
+
+def _workers_capabilities(client: Client, settings: Settings) -> Capabilities:
+    """The engine's, with the Python that the workers are to have: what needs the same one on both sides is refused by that."""
+    offered = client.connection.capabilities()
+    wanted = re.match(r"(?:python)?(\d+\.\d+)", settings.python)
+    if wanted is None or settings.engine.startswith("inline"):  # which has no workers, and runs here
+        return offered
+    return dataclasses.replace(offered, python=wanted[1])
 
 
 class Runner:
@@ -145,7 +155,7 @@ class Runner:
         self._client = client = acquire(settings.engine)
         undo.callback(release, client)
         policy = intersect_policies(client.host.settings.policy, settings.policy)
-        plan = negotiate(settings.wants, client.host.capabilities(), client.connection.capabilities(), policy)
+        plan = negotiate(settings.wants, client.host.capabilities(), _workers_capabilities(client, settings), policy)
         package = self._publish(client, plan, settings, undo) if self._packs else None
         template = client.connection.get_application(settings.context.template)
         application = Application(
