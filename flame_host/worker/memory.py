@@ -17,6 +17,7 @@ from collections import deque
 _KEPT_FOR = 5.0  # seconds that memory nobody asks for is kept
 _KEPT_SEGMENTS = 4
 _KEPT_BYTES = os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE // 4
+_KEPT_ANYWAY = 16 << 20
 _SLACK = 4  # a segment is used again for no less than this part of its size
 _ADD_SEALS = getattr(fcntl, "F_ADD_SEALS", 1033)
 _SEALS = 0x0001 | 0x0002 | 0x0004  # seal, shrink, grow
@@ -166,13 +167,23 @@ class Mapped:
             self._timer.set()
 
 
+def _available():
+    """Bytes that the machine can still give, what is kept anywhere not counted."""
+    with open("/proc/meminfo") as lines:
+        for line in lines:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
 class Kept:
     """What this process has written lately and may write again. A timer lets go of it soon after the last use."""
 
-    def __init__(self, seconds=_KEPT_FOR, limit=_KEPT_BYTES):
+    def __init__(self, seconds=_KEPT_FOR, limit=_KEPT_BYTES, available=_available):
         self._memories = deque()
         self._seconds = seconds
         self._limit = limit
+        self._available = available
         self._timer = _Timer(seconds, self._expire)
         self._forget()
         os.register_at_fork(after_in_child=self._forget)
@@ -210,10 +221,14 @@ class Kept:
 
     def _keep(self, memory):
         self._memories.append(memory)
-        while len(self._memories) > _KEPT_SEGMENTS or sum(one.capacity for one in self._memories) > self._limit:
+        while len(self._memories) > _KEPT_SEGMENTS or self._is_too_much(sum(one.capacity for one in self._memories)):
             self._drop(1)
         if self._memories:
             self._timer.set()
+
+    def _is_too_much(self, kept):
+        """Other processes keep memory too, so what matters is what all of them have left."""
+        return kept > self._limit or (kept > _KEPT_ANYWAY and kept > self._available() // 4)
 
     def __len__(self):
         return len(self._memories)

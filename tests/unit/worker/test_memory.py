@@ -122,6 +122,17 @@ def test_what_is_over_the_limit_is_not_kept():
     assert bytes(segment.view()) == b"a" * SIZE
 
 
+def test_little_is_kept_when_the_machine_has_little_left():
+    kept = Kept(available=lambda: 100 << 20)
+    for _ in range(2):
+        MemorySegment.of(bytes(20 << 20), kept)
+    assert len(kept) == 1
+    held = [MemorySegment.of(bytes(20 << 20), kept) for _ in range(3)]
+    assert len(kept) == 1
+    assert len(held) == 3
+    kept.clear()
+
+
 def test_memory_is_let_go_of_soon_after_its_last_use():
     kept = Kept(seconds=0.05)
     MemorySegment.of(b"a" * SIZE, kept)
