@@ -10,13 +10,14 @@ import logging
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from flamepy import Runner
 from flamepy._logs import TaskLogs
 
 from flame_host.api import LogRecord
+from flame_host.testing.processes import eventually
 
 
 def square(x: int) -> int:
@@ -33,13 +34,6 @@ def speak(text: str) -> int:
     print(text)
     print("to stderr", file=sys.stderr)
     return 1
-
-
-def eventually(condition: Callable[[], bool]) -> bool:
-    until = time.monotonic() + 5
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.01)
-    return condition()
 
 
 def test_the_first_failure_is_raised_and_what_was_not_consumed_is_cancelled(runner: Runner) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flamepy import Runner, disconnect
+
+from flame_host.testing.processes import eventually
 
 HEADINGS = ("fault", "promised", "seen", "everything else")
 Row = Callable[[str, str, str, str], None]
@@ -76,15 +77,6 @@ def _nothing_is_left() -> Iterator[None]:
     yield
     assert eventually(lambda: set(descendants()) <= before, 2.0), f"processes left behind: {set(descendants()) - before}"
     assert {name for name in os.listdir("/dev/shm") if "flame" in name or name.startswith("psm_")} <= segments
-
-
-def eventually(condition: Callable[[], object], seconds: float = 5.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return bool(condition())
 
 
 def alive(pid: int) -> bool:

@@ -17,7 +17,7 @@ import pytest
 
 from flame_host.api import ClosedError, InstallError, StateLostError, TaskTimeoutError, WorkerCrashedError, WorkerStartError
 from flame_host.engine.local import LocalConnection
-from flame_host.testing.processes import descendants
+from flame_host.testing.processes import descendants, eventually
 from flame_host.testing.services import BareServices, Caller
 
 
@@ -39,15 +39,6 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def _eventually(condition, seconds: float = 5.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.01)
-    return bool(condition())
 
 
 def add(a: int, b: int = 0) -> int:
@@ -280,7 +271,7 @@ def test_grandchildren_end_with_their_worker_even_with_a_session_of_their_own(co
     pids = call().result(20)
     assert all(_alive(pid) for pid in pids)
     call.session.close()
-    assert _eventually(lambda: not any(_alive(pid) for pid in pids))
+    assert eventually(lambda: not any(_alive(pid) for pid in pids))
 
 
 def test_nothing_is_left_two_seconds_after_the_client_was_killed(tmp_path):
@@ -316,7 +307,7 @@ def test_nothing_is_left_two_seconds_after_the_client_was_killed(tmp_path):
         assert len(pids) == 4
         assert all(_alive(pid) for pid in pids)
         client.kill()
-    assert _eventually(lambda: not any(_alive(pid) for pid in pids), 2.0)
+    assert eventually(lambda: not any(_alive(pid) for pid in pids), 2.0)
 
 
 def test_two_hundred_sessions_leave_no_descriptor_behind(connection, services):
@@ -329,7 +320,7 @@ def test_two_hundred_sessions_leave_no_descriptor_behind(connection, services):
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(20):
         once()
-    assert _eventually(lambda: len(os.listdir("/proc/self/fd")) <= before + 2), os.listdir("/proc/self/fd")
+    assert eventually(lambda: len(os.listdir("/proc/self/fd")) <= before + 2), os.listdir("/proc/self/fd")
 
 
 # ---------------------------------------------------------------------------------------------------- calls
@@ -403,7 +394,7 @@ def test_who_keeps_a_future_does_not_keep_its_arguments(connection, services, fa
     call = Caller(connection, services, lambda data: len(data) // (0 if fails else 1))
     task = call(b"x" * (3 << 20))
     assert isinstance(task.exception(20), ZeroDivisionError if fails else type(None))
-    assert _eventually(lambda: task.frame is None)
+    assert eventually(lambda: task.frame is None)
 
 
 def test_output_of_a_task_comes_back_with_its_number(connection, services):
@@ -415,7 +406,7 @@ def test_output_of_a_task_comes_back_with_its_number(connection, services):
     call = Caller(connection, services, speak)
     task = call("hello")
     task.result(20)
-    assert _eventually(lambda: len(services.logs) >= 3)
+    assert eventually(lambda: len(services.logs) >= 3)
     seen = {(record.stream, record.text, record.task) for record in services.logs}
     assert {("stdout", "hello\n", task.number), ("stderr", "oops\n", task.number), ("stdout", "raw\n", 0)} <= seen
 
@@ -477,7 +468,7 @@ def test_a_closed_session_takes_no_more_calls(connection, services):
 def test_closing_the_connection_in_the_middle_of_a_task_takes_no_time(connection, services):
     call = Caller(connection, services, time.sleep)
     task = call(60)
-    assert _eventually(lambda: call.session.executors and call.session.executors[0].inflight, 20)
+    assert eventually(lambda: call.session.executors and call.session.executors[0].inflight, 20)
     begun = time.monotonic()
     connection.close()
     assert time.monotonic() - begun < 3
@@ -490,5 +481,5 @@ def test_idle_workers_are_released_after_the_delay(connection, services):
     connection.register_application(Application("short", delay_release=0.2))
     call = Caller(connection, services, add, application="short")
     call(1).result(20)
-    assert _eventually(lambda: not call.session.executors, 6)
+    assert eventually(lambda: not call.session.executors, 6)
     assert call(2).result(20) == 2
