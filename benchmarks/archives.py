@@ -22,7 +22,7 @@ from statistics import median
 
 from flame_archive_tar.tar import TarGz
 
-from flame_host._unpack import unpack
+from flame_host._packages.unpack.parent import unpack
 from flame_host.api import Limits, Member
 
 

@@ -11,7 +11,7 @@ from flame_archive_tar.tar import TarGz
 from benchmarks._contender import Options
 from benchmarks._measure import Promise, Row, interleave
 from benchmarks.archives import make_tree, pack_ours, pack_tarfile, timed, unpack_gnu, unpack_tarfile
-from flame_host._unpack import unpack
+from flame_host._packages.unpack.parent import unpack
 from flame_host.api import Limits, Member
 
 FILES = 5_000

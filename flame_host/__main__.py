@@ -19,7 +19,7 @@ def main() -> int:
     logging.basicConfig(level=_level(os.environ.get("FLAME_LOG", "info")), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         path = endpoint()
-        from flame_host.wire.hosted import serve_host
+        from flame_host.wire.hosting.service import serve_host
 
         serve_host(path)
     except ConfigError as error:

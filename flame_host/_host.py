@@ -9,9 +9,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from flame_host._catalog import Catalog
-from flame_host._config import Settings, load_settings
-from flame_host._observers import ObserverThread
+from flame_host._plugins.catalog import Catalog
+from flame_host._plugins.observers import ObserverThread
+from flame_host._settings import Settings, load_settings
 from flame_host.api import (
     Application,
     Cache,
@@ -59,7 +59,7 @@ class Host:
 
     @cached_property
     def _provisioner(self) -> Any:
-        from flame_host._provision import Provisioner
+        from flame_host._packages.provisioner import Provisioner
 
         return Provisioner(self.settings, self.catalog, self.observe)
 
@@ -89,7 +89,7 @@ class Host:
 
     def support(self, environment: Environment, plan: Plan) -> Path:
         """See `flame_host.api.HostServices.support`."""
-        from flame_host._support import host_python, support_directory
+        from flame_host._packages.support import host_python, support_directory
 
         same_python = environment.python_version == host_python()
         key = (plan.serializers, same_python)

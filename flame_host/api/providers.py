@@ -248,7 +248,7 @@ class Task(Protocol):
         ...
 
     def fail_remotely(self, report: bytes) -> None:
-        """The task raised; ``report`` is the worker's error report (see ``flame_host.worker.bootstrap``)."""
+        """The task raised; ``report`` is the worker's error report (see ``flame_host.worker.runtime.bootstrap``)."""
         ...
 
     def fail(self, error: BaseException) -> None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from flame_host.api import Task, WorkerStartError
 from flame_host.engine.link import Link
-from flame_host.worker.channel import CANCEL, CREDIT, ERROR, HEADER, READY, RECALL, START, STOP, ChannelClosed, encode
 from flame_host.worker.process import WorkerProcess
+from flame_host.worker.runtime.channel import CANCEL, CREDIT, ERROR, HEADER, READY, RECALL, START, STOP, ChannelClosed, encode
 
 if TYPE_CHECKING:
     from flame_host.engine.session import LocalSession

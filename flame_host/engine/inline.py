@@ -28,7 +28,7 @@ from flame_host.api import (
     buffer_view,
 )
 from flame_host.engine.registry import Registry
-from flame_host.worker.bootstrap import error_report
+from flame_host.worker.runtime.bootstrap import error_report
 
 
 class InlineConnection:

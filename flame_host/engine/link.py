@@ -19,7 +19,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from flame_host.api import Task
-from flame_host.worker.channel import (
+from flame_host.worker.runtime.channel import (
     ERROR,
     ITEM,
     QUICK,
@@ -32,7 +32,7 @@ from flame_host.worker.channel import (
     descriptor_messages,
     view_of,
 )
-from flame_host.worker.memory import MemorySegment
+from flame_host.worker.runtime.memory import MemorySegment
 
 _AHEAD = 0.005
 """Seconds of work to send ahead of a worker's answers: enough to keep it busy while this process waits for its own lock."""

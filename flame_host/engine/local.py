@@ -26,8 +26,8 @@ from flame_host.engine.output import OutputReader
 from flame_host.engine.registry import Registry
 from flame_host.engine.session import LocalSession
 from flame_host.engine.supervisor import Supervisor
-from flame_host.worker.channel import ChannelClosed
 from flame_host.worker.process import Guardian, WorkerProcess
+from flame_host.worker.runtime.channel import ChannelClosed
 
 _PRIVATE = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
 """Variables about *our* interpreter, which the application's must not inherit."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from flame_host.api import Buffer, ObjectRef, ObjectStore, Payload, buffer_size
-from flame_host.worker.channel import INLINE_LIMIT
-from flame_host.worker.memory import MemorySegment
+from flame_host.worker.runtime.channel import INLINE_LIMIT
+from flame_host.worker.runtime.memory import MemorySegment
 
 
 class SharedObjects:

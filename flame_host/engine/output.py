@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from flame_host.api import LogRecord
 from flame_host.engine.supervisor import Supervisor
-from flame_host.worker.channel import LOG, ChannelClosed, Receiver
 from flame_host.worker.process import WorkerProcess
+from flame_host.worker.runtime.channel import LOG, ChannelClosed, Receiver
 
 _CHUNK = 1 << 16
 

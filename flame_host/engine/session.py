@@ -32,7 +32,7 @@ from flame_host.engine.executor import Executor
 from flame_host.engine.limits import rlimits
 from flame_host.engine.link import caller
 from flame_host.engine.scaling import wanted_executors
-from flame_host.worker.channel import CALL, HEADER, HURRY, INLINE_LIMIT, encode
+from flame_host.worker.runtime.channel import CALL, HEADER, HURRY, INLINE_LIMIT, encode
 
 if TYPE_CHECKING:
     from flame_host.engine.local import LocalConnection

@@ -113,7 +113,7 @@ def _pickle_denied(manifest: Mapping[str, Any]) -> bool:
 def _codec_module_of_host(name: str) -> str | None:
     """Ask the plugins; only for formats nobody else has named, because this loads all of them."""
     try:
-        from flame_host._catalog import Catalog
+        from flame_host._plugins.catalog import Catalog
 
         return Catalog().serializer(name).codec
     except Exception:  # an archive holds only as much of the host as handlers need

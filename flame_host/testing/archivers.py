@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, cast
 
 import pytest
 
-from flame_host._unpack import recognise, unpack
+from flame_host._packages.unpack.parent import recognise, unpack
 from flame_host.api import ArchiveError, ArchiveLimitError, Archiver, Limits, Member, MemberKind
 
 __all__ = ["ArchiverContract", "contents", "pack"]

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from flame_host._observers import ObserverThread
+from flame_host._plugins.observers import ObserverThread
 from flame_host.api import Event, Observer
 
 __all__ = ["ObserverContract"]

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
-from flame_host._catalog import Catalog
+from flame_host._plugins.catalog import Catalog
 from flame_host.api import (
     Application,
     Buffer,
@@ -63,7 +63,7 @@ class BareServices:
         return self.leases[-1]
 
     def support(self, environment: Environment, plan: Plan) -> Path:
-        from flame_host._support import support_directory
+        from flame_host._packages.support import support_directory
 
         modules = {module for format in plan.serializers for module in self.serializer(format).worker_modules}
         return support_directory(self.root, sorted(modules), same_python=False)

@@ -24,8 +24,8 @@ from flame_host.api import (
 from flame_host.wire.contexts import ApplicationContext
 
 if TYPE_CHECKING:
+    from flame_host.wire.envelope import SessionOrder
     from flame_host.wire.flame.v1 import types_pb2
-    from flame_host.wire.payloads import SessionOrder
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,252}")
 _INSTALLERS_OF_OLD = {"": "", "python": ""}

@@ -17,9 +17,10 @@ from pathlib import Path
 from subprocess import DEVNULL, Popen
 
 from flame_host.api import WorkerStartError
-from flame_host.worker.channel import ChannelClosed
+from flame_host.worker.runtime.channel import ChannelClosed
 
-_HERE = str(Path(__file__).parent)
+_HERE = Path(__file__).parent
+_RUNTIME = str(_HERE / "runtime")
 _PREPARE = (
     "import sys; sys.path.insert(0, sys.argv[1]); import bootstrap, channel, memory, zygote; del sys.path[0];"
     "[sys.modules.pop(name) for name in ('bootstrap', 'channel', 'memory', 'zygote')];"
@@ -39,7 +40,7 @@ class Guardian:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = Popen(
-                [sys.executable, "-I", "-S", str(Path(_HERE, "guardian.py")), str(theirs.fileno())],
+                [sys.executable, "-I", "-S", str(_HERE / "guardian.py"), str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=DEVNULL,
             )
@@ -67,8 +68,8 @@ class Guardian:
             self._workers[name] = worker
             order = {
                 "id": name,
-                "argv": [str(python), "-I", "-c", _START_WORKER, _HERE],
-                "zygote": [str(python), "-I", "-c", _START_ZYGOTE, _HERE, json.dumps(ahead)],
+                "argv": [str(python), "-I", "-c", _START_WORKER, _RUNTIME],
+                "zygote": [str(python), "-I", "-c", _START_ZYGOTE, _RUNTIME, json.dumps(ahead)],
                 "environment": dict(environment),
                 "descriptors": len(descriptors),
             }

@@ -8,8 +8,8 @@ from concurrent.futures import CancelledError
 
 import pytest
 from flamepy import ObjectFuture
-from flamepy._calls import CallSite
-from flamepy._source import Source
+from flamepy._calls.session import Source
+from flamepy._calls.submission import CallSite
 
 from flame_host import Host
 from flame_host.api import Payload, SessionSpec

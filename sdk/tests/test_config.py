@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from flamepy import ConfigError, FlameContext, FlamePackage, Runner
-from flamepy._settings import resolve
+from flamepy._config.settings import resolve
 
 Write = Callable[..., Path]
 

@@ -37,7 +37,7 @@ def test_every_row_of_the_compatibility_table_names_tests_that_exist() -> None:
 
 
 def test_every_setting_of_the_project_is_documented() -> None:
-    from flamepy._settings import _KNOWN, _VARIABLES
+    from flamepy._config.settings import _KNOWN, _VARIABLES
 
     page = (DOCS / "reference" / "configuration.md").read_text()
     for name in _KNOWN - {"build", "resources", "stores", "name"}:

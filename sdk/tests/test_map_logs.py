@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 from flamepy import Runner
-from flamepy._logs import TaskLogs
+from flamepy._calls.logs import TaskLogs
 
 from flame_host.api import LogRecord
 from flame_host.testing.processes import eventually

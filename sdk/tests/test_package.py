@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from flamepy import ConfigError, Runner, collect_files, explain
-from flamepy._package import Pack, pack
+from flamepy._package.pack import Pack, pack
 
 from flame_host import Host
 

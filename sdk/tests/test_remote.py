@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from flamepy import CpuResource, GpuResource, remote
-from flamepy._remote_services import close_resources
+from flamepy._remote.services import close_resources
 
 from flame_host.api import ConfigError
 from flame_host.serverless.routing import EndpointError

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from flamepy import Runner
 
-from flame_host._store import ContentStore
+from flame_host._packages.directories import ContentStore
 from flame_host.api import CacheError, ConfigError, ObjectNotFoundError, Payload, ProvisionError
 
 MOUNT_POINT_NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small tmpfs")
@@ -112,7 +112,7 @@ def test_a_read_only_root_gives_a_typed_error(tmp_path: Path, row: Any):
     body = """
         import sys
         from pathlib import Path
-        import flame_host, flame_host._provision, flame_host._support  # as root: the checkout may be closed to others
+        import flame_host, flame_host._packages.provisioner, flame_host._packages.support  # as root: the checkout may be closed to others
         from flame_host import Host
         from flame_host.api import Application, FlameError
         host = Host(root=Path(sys.argv[1]), offline=True)
@@ -144,7 +144,7 @@ def test_two_processes_on_one_store_build_once(tmp_path: Path, row: Any):
     body = """
         import sys, time
         from pathlib import Path
-        from flame_host._store import ContentStore
+        from flame_host._packages.directories import ContentStore
         store = ContentStore(Path(sys.argv[1]))
         def build(target):
             with open(sys.argv[2], "a") as file:
@@ -273,7 +273,7 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, row: Any):
         real, shift = time.time, [0.0]
         time.time = lambda: real() + shift[0]
         from pathlib import Path
-        from flame_host._store import ContentStore
+        from flame_host._packages.directories import ContentStore
         from flame_host.api import TaskTimeoutError, ProvisionError
         from flame_host.engine.local import LocalConnection
         from flame_host.testing.services import BareServices, Caller

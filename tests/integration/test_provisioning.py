@@ -183,7 +183,7 @@ def test_conflicting_versions_live_side_by_side(tmp_path: Path, host: Host):
 
 
 def test_an_environment_in_use_is_not_collected(tmp_path: Path, host: Host):
-    from flame_host._store import ContentStore
+    from flame_host._packages.directories import ContentStore
 
     lease = host.provision(Application("app", dependencies=("flametestdep==1.0",)))
     assert ContentStore(host.root).prune(float("inf")) == []

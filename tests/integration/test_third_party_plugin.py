@@ -16,8 +16,8 @@ PLUGIN = ROOT / "examples" / "plugins" / "flame-archive-zst"
 PROGRAM = """
 import sys
 from pathlib import Path
-from flame_host._catalog import Catalog
-from flame_host._unpack import recognise, unpack
+from flame_host._plugins.catalog import Catalog
+from flame_host._packages.unpack.parent import recognise, unpack
 from flame_host.api import Limits, Member, MemberKind
 
 catalog = Catalog()

@@ -21,10 +21,10 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from flame_host._catalog import Catalog
-from flame_host._tree import write_tree
+from flame_host._packages.unpack.tree import write_tree
+from flame_host._plugins.catalog import Catalog
 from flame_host.api import FlameError, Limits
-from flame_host.worker.channel import CALL, HEADER, HEADER_SIZE, RESULT, ChannelClosed, Receiver, decode, encode
+from flame_host.worker.runtime.channel import CALL, HEADER, HEADER_SIZE, RESULT, ChannelClosed, Receiver, decode, encode
 
 LIMITS = Limits(expanded_bytes=4 << 20, member_bytes=1 << 20, members=1000, header_bytes=1 << 20)
 DECODING = (ValueError, KeyError, IndexError, TypeError, StopIteration, struct.error, RecursionError, json.JSONDecodeError)

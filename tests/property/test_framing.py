@@ -10,7 +10,19 @@ import threading
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flame_host.worker.channel import CALL, ERROR, HEADER, INLINE_LIMIT, ITEM, RESULT, ChannelClosed, Receiver, decode, encode, view_of
+from flame_host.worker.runtime.channel import (
+    CALL,
+    ERROR,
+    HEADER,
+    INLINE_LIMIT,
+    ITEM,
+    RESULT,
+    ChannelClosed,
+    Receiver,
+    decode,
+    encode,
+    view_of,
+)
 
 FRAMES = st.lists(
     st.tuples(

@@ -10,7 +10,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flame_host._tree import write_tree
+from flame_host._packages.unpack.tree import write_tree
 from flame_host.api import ArchiveError, Limits, Member, MemberKind
 
 PART = st.one_of(st.sampled_from(["", ".", "..", "a", "A", "b", "é", "e\u0301", "a\\b", "\x00", "c" * 300]), st.text(max_size=5))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flame_host._config import load_settings
+from flame_host._settings import load_settings
 from flame_host.api import ConfigError
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from flame_host._plugins import hook_names
+from flame_host._plugins.loading import hook_names
 from flame_host.api import hookspecs, models, providers
 
 PAGES = Path(__file__).parents[2] / "docs" / "plugins"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flame_host._catalog import Catalog
-from flame_host._plugins import PluginRecord, Selection, Status, hook_names
+from flame_host._plugins.catalog import Catalog
+from flame_host._plugins.loading import PluginRecord, Selection, Status, hook_names
 from flame_host.api import FormatNotAllowedError, PluginError
 
 GOOD = """

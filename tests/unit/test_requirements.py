@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flame_host._requirements import Project, read_project
+from flame_host._packages.project import Project, read_project
 from flame_host.api import ConfigError
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from flame_host._store import ContentStore
+from flame_host._packages.directories import ContentStore
 from flame_host.api import InstallError, ProvisionError
 
 spawn = multiprocessing.get_context("spawn")

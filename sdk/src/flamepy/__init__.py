@@ -36,23 +36,23 @@ if TYPE_CHECKING:
     from flame_host.api import TaskTimeoutError as TaskTimeoutError
     from flame_host.api import VersionConflictError as VersionConflictError
     from flame_host.api import WorkerCrashedError as WorkerCrashedError
-    from flamepy._calls import CallOptions as CallOptions
+    from flamepy._calls.future import ObjectFuture as ObjectFuture
+    from flamepy._calls.service import RemoteMethod as RemoteMethod
+    from flamepy._calls.service import RunnerService as RunnerService
+    from flamepy._calls.submission import CallOptions as CallOptions
     from flamepy._client import disconnect as disconnect
-    from flamepy._config import FlameContext as FlameContext
-    from flamepy._config import FlamePackage as FlamePackage
-    from flamepy._futures import ObjectFuture as ObjectFuture
-    from flamepy._package import collect_files as collect_files
-    from flamepy._package import explain as explain
+    from flamepy._config.flame_yaml import FlameContext as FlameContext
+    from flamepy._config.flame_yaml import FlamePackage as FlamePackage
+    from flamepy._package.pack import collect_files as collect_files
+    from flamepy._package.pack import explain as explain
     from flamepy._refs import ObjectRef as ObjectRef
-    from flamepy._remote import remote as remote
-    from flamepy._resources import CpuLiveServerless as CpuLiveServerless
-    from flamepy._resources import CpuResource as CpuResource
-    from flamepy._resources import GpuResource as GpuResource
-    from flamepy._resources import LiveServerless as LiveServerless
-    from flamepy._resources import Resource as Resource
-    from flamepy._runner import Runner as Runner
-    from flamepy._service import RemoteMethod as RemoteMethod
-    from flamepy._service import RunnerService as RunnerService
+    from flamepy._remote.decorator import remote as remote
+    from flamepy._remote.resources import CpuLiveServerless as CpuLiveServerless
+    from flamepy._remote.resources import CpuResource as CpuResource
+    from flamepy._remote.resources import GpuResource as GpuResource
+    from flamepy._remote.resources import LiveServerless as LiveServerless
+    from flamepy._remote.resources import Resource as Resource
+    from flamepy._runner.runner import Runner as Runner
     from flamepy.cache import delete_objects as delete_objects
     from flamepy.cache import get_object as get_object
     from flamepy.cache import put_object as put_object
@@ -88,16 +88,16 @@ _HOME = {
         "NotSerializableError ObjectNotFoundError PackageError Plan RemoteError Resources SessionNotFoundError StateLostError "
         "TaskError TaskExitError TaskTimeoutError VersionConflictError WorkerCrashedError"
     ),
-    "flamepy._calls": "CallOptions",
+    "flamepy._calls.submission": "CallOptions",
     "flamepy._client": "disconnect",
-    "flamepy._config": "FlameContext FlamePackage",
-    "flamepy._futures": "ObjectFuture",
-    "flamepy._package": "collect_files explain",
+    "flamepy._config.flame_yaml": "FlameContext FlamePackage",
+    "flamepy._calls.future": "ObjectFuture",
+    "flamepy._package.pack": "collect_files explain",
     "flamepy._refs": "ObjectRef",
-    "flamepy._remote": "remote",
-    "flamepy._resources": "CpuLiveServerless CpuResource GpuResource LiveServerless Resource",
-    "flamepy._runner": "Runner",
-    "flamepy._service": "RemoteMethod RunnerService",
+    "flamepy._remote.decorator": "remote",
+    "flamepy._remote.resources": "CpuLiveServerless CpuResource GpuResource LiveServerless Resource",
+    "flamepy._runner.runner": "Runner",
+    "flamepy._calls.service": "RemoteMethod RunnerService",
     "flamepy.cache": "delete_objects get_object put_object update_object",
     "flamepy.core": (
         "RunnerContext RunnerRequest RunnerServiceKind Session close_session create_session get_application get_session "

@@ -23,15 +23,15 @@ from flame_host.api import (
     Serializer,
     SessionSpec,
 )
-from flamepy._service import is_function, name_of
+from flamepy._calls.service import is_function, name_of
 
 if TYPE_CHECKING:
     import logging
 
     from flame_host import Host
-    from flamepy._logs import TaskLogs
-    from flamepy._modules import ByValue
-    from flamepy._source import Source
+    from flamepy._calls.by_value import ByValue
+    from flamepy._calls.logs import TaskLogs
+    from flamepy._calls.session import Source
 
 _lock = threading.RLock()
 _clients: dict[str, Client] = {}
@@ -46,7 +46,7 @@ class Client:
 
     def __init__(self, endpoint: str) -> None:
         from flame_host import Host
-        from flamepy._logs import TaskLogs
+        from flamepy._calls.logs import TaskLogs
 
         self.endpoint = endpoint
         self.host: Host = Host()
@@ -69,7 +69,7 @@ class Client:
 
     def by_value(self, application: Application) -> ByValue:
         """Which modules travel by value to an application; without a package of its own all that are not installed do."""
-        from flamepy._modules import ByValue
+        from flamepy._calls.by_value import ByValue
 
         if application.name not in self.travelling:
             self.travelling[application.name] = ByValue(self.serializer(application.plan), None)
@@ -108,7 +108,7 @@ def default_endpoint() -> str:
     """Where the functions of `flamepy` go: as for a Runner in this directory that says nothing."""
     from pathlib import Path
 
-    from flamepy._settings import resolve
+    from flamepy._config.settings import resolve
 
     return resolve(Path.cwd(), {"storage": "file:///"}).engine
 
@@ -172,7 +172,7 @@ def open_source(
     **spec: Any,
 ) -> tuple[Source, bool]:
     """Open a session for an execution object; returns it, and whether its calls keep their order."""
-    from flamepy._source import Source
+    from flamepy._calls.session import Source
 
     ordered = (not is_function(execution_object) if stateful is None else stateful) if autoscale is None else not autoscale
     if spec.get("checkpoint") and not ordered:

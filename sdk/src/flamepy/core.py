@@ -10,10 +10,10 @@ from typing import Any
 
 from flame_host.api import Application, ApplicationNotFoundError, ClosedError, SessionInfo, SessionNotFoundError
 from flamepy import _client
-from flamepy._calls import CallSite
-from flamepy._futures import ObjectFuture
+from flamepy._calls.future import ObjectFuture
+from flamepy._calls.service import is_function
+from flamepy._calls.submission import CallSite
 from flamepy._refs import ObjectRef
-from flamepy._service import is_function
 from flamepy.cache import delete_objects, get_object, put_object, update_object
 
 __all__ = [
@@ -243,7 +243,7 @@ def _package_at(url: str) -> Any:
     from pathlib import Path
 
     from flame_host.api import ConfigError, PackageRef
-    from flamepy._package import _digest
+    from flamepy._package.pack import _digest
 
     host = _client.default_client().host
     archivers = host.catalog.all("archivers")

@@ -17,7 +17,7 @@ import pytest
 from flame_host.api import Buffer, ObjectRef, Payload, buffer_view
 from flame_host.testing.executor_manager import Binding, ExecutorManager, Registration, descendants
 from flame_host.wire.client import Answer
-from flame_host.wire.payloads import CallOrder, SessionOrder, decode_outcome, encode_call, encode_session
+from flame_host.wire.envelope import CallOrder, SessionOrder, decode_outcome, encode_call, encode_session
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ class Client:
     """Speaks our envelopes: opens sessions of the hosted entrypoint, calls, and reads what comes back."""
 
     def __init__(self, manager: ExecutorManager, directory: Path) -> None:
-        from flame_host._catalog import Catalog
+        from flame_host._plugins.catalog import Catalog
 
         self.manager = manager
         self.directory = directory

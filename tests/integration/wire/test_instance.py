@@ -16,8 +16,8 @@ import pytest
 
 from flame_host.api import ObjectRef, PackageRef, Payload, Plan
 from flame_host.testing.executor_manager import BindError, ExecutorManager, Registration, descendants
+from flame_host.wire.envelope import CallOrder, SessionOrder, decode_outcome, encode_call, encode_session, plan_digest
 from flame_host.wire.outcomes import OUTPUT_LIMIT, ReturnCode, split_report
-from flame_host.wire.payloads import CallOrder, SessionOrder, decode_outcome, encode_call, encode_session, plan_digest
 
 
 def add(a, b=0):

@@ -12,8 +12,8 @@ from corpus import Case, mark_of
 from flame_archive_tar.plugin import flame_archivers as tar_archivers
 from flame_archive_zip.plugin import flame_archivers as zip_archivers
 
-from flame_host._tree import write_tree
-from flame_host._unpack import unpack
+from flame_host._packages.unpack.parent import unpack
+from flame_host._packages.unpack.tree import write_tree
 from flame_host.api import ArchiveError, Archiver
 
 ARCHIVERS: dict[str, Archiver] = {archiver.name: archiver for archiver in [*tar_archivers(), *zip_archivers()]}

@@ -11,7 +11,7 @@ from flame_archive_tar.plugin import flame_archivers as tar_archivers
 from flame_archive_zip.plugin import flame_archivers as zip_archivers
 from odd_archives import Odd, harvest
 
-from flame_host._tree import write_tree
+from flame_host._packages.unpack.tree import write_tree
 from flame_host.api import Archiver, Limits
 
 ARCHIVERS: dict[str, Archiver] = {archiver.name: archiver for archiver in [*tar_archivers(), *zip_archivers()]}

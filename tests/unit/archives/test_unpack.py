@@ -15,8 +15,9 @@ import pytest
 from flame_archive_tar.tar import Tar, TarGz, TarXz
 from flame_archive_zip.zip import Zip
 
-from flame_host import _unpack_api, api
-from flame_host._unpack import recognise, unpack
+from flame_host import api
+from flame_host._packages.unpack import contract
+from flame_host._packages.unpack.parent import recognise, unpack
 from flame_host.api import ArchiveError, ArchiveLimitError, Limits, Member, MemberKind, PluginError
 
 PLUGIN = """
@@ -100,7 +101,7 @@ def test_a_child_ends_with_a_parent_that_was_killed(plugin: str, tmp_path: Path)
     program = f"""
         import sys
         from pathlib import Path
-        from flame_host._unpack import unpack
+        from flame_host._packages.unpack.parent import unpack
         from flame_host.api import Limits
         sys.path.insert(0, {os.fspath(tmp_path / "path")!r})
         unpack(Path({os.fspath(tmp_path / "archive")!r}), Path({os.fspath(tmp_path / "tree")!r}), "{plugin}:Slow", Limits(seconds=60))
@@ -174,7 +175,7 @@ def test_a_hook_gives_a_provider_that_takes_arguments(plugin: str, tmp_path: Pat
 def test_modes_do_not_depend_on_the_callers_umask(tmp_path: Path) -> None:
     with (tmp_path / "a.tar").open("wb") as target:
         Tar().write([Member("d/x", size=1, executable=True, content=b"x"), Member("d/f", size=1, content=b"x")], target)
-    program = "import os, sys; os.umask(0o077); from pathlib import Path; from flame_host._unpack import unpack; "
+    program = "import os, sys; os.umask(0o077); from pathlib import Path; from flame_host._packages.unpack.parent import unpack; "
     program += "from flame_host.api import Limits; unpack(Path('a.tar'), Path('tree'), 'flame_archive_tar.tar:Tar', Limits())"
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
     assert [oct((tmp_path / "tree" / name).stat().st_mode & 0o777) for name in ("d", "d/x", "d/f")] == ["0o755", "0o755", "0o644"]
@@ -220,14 +221,14 @@ def test_the_longest_suffix_decides(tmp_path: Path) -> None:
 
 
 def test_the_childs_contract_is_the_contract() -> None:
-    assert _unpack_api.Member._fields == Member._fields
-    assert _unpack_api.Member("f") == Member("f")
-    assert {kind.name: kind.value for kind in _unpack_api.MemberKind} == {kind.name: kind.value for kind in MemberKind}
+    assert contract.Member._fields == Member._fields
+    assert contract.Member("f") == Member("f")
+    assert {kind.name: kind.value for kind in contract.MemberKind} == {kind.name: kind.value for kind in MemberKind}
     for name in ("FlameError", "PackageError", "ArchiveError"):
-        light, real = getattr(_unpack_api, name)("what", hint="do"), getattr(api, name)("what", hint="do")
+        light, real = getattr(contract, name)("what", hint="do"), getattr(api, name)("what", hint="do")
         assert (light.message, light.hint) == (real.message, real.hint)
         assert [kind.__name__ for kind in type(light).__mro__] == [kind.__name__ for kind in type(real).__mro__]
     for name, arguments in (("UnsafeArchiveError", ("rule", "member", "what")), ("ArchiveLimitError", ("budget", "what"))):
-        light, real = getattr(_unpack_api, name)(*arguments), getattr(api, name)(*arguments)
+        light, real = getattr(contract, name)(*arguments), getattr(api, name)(*arguments)
         assert vars(light).items() <= vars(real).items()
         assert [kind.__name__ for kind in type(light).__mro__] == [kind.__name__ for kind in type(real).__mro__]

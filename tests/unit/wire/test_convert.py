@@ -9,8 +9,8 @@ import pytest
 from flame_host.api import Application, ConfigError, PackageRef, Payload, Plan, Resources, SessionInfo, SessionState
 from flame_host.wire import convert
 from flame_host.wire.contexts import ApplicationContext
+from flame_host.wire.envelope import SessionOrder
 from flame_host.wire.flame.v1 import types_pb2
-from flame_host.wire.payloads import SessionOrder
 
 ARCHIVERS = {
     "tar": SimpleNamespace(suffixes=(".tar",)),

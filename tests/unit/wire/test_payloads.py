@@ -10,7 +10,7 @@ import pytest
 
 from flame_host.api import ObjectRef, PackageRef, Payload, Plan, SerializationError
 from flame_host.wire import bson
-from flame_host.wire.payloads import (
+from flame_host.wire.envelope import (
     MAGIC,
     CallOrder,
     Outcome,

@@ -7,8 +7,8 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from flame_host._template import template
 from flame_host.api import Capabilities, Capability, ConfigError
+from flame_host.cli.template import template
 from flame_host.wire.convert import CAPABILITIES_VARIABLE, capabilities_from_text, capabilities_to_text
 
 OFFER = Capabilities(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from flame_host.worker.memory import Kept, Mapped, MemorySegment
+from flame_host.worker.runtime.memory import Kept, Mapped, MemorySegment
 
 SIZE = 64 << 10
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from flamepy._package import members
+from flamepy._package.pack import members
 from flamepy.build.errors import BuildError
 
 __all__ = ["files_below", "human_size", "sizes_of", "write_archive"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from flame_host.api import InstallError
-from flamepy._settings import ToolTable
+from flamepy._config.settings import ToolTable
 from flamepy.build.errors import BuildError, Problem
 
 __all__ = ["Target", "install", "requirements_of", "take_over"]

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from flame_host.api import Application, PackageError, PackageRef, Payload, Plan, SessionSpec
 from flame_host.serverless.manifest import MANIFEST_NAME, complaint_about
-from flamepy._calls import CallSite
-from flamepy._logs import TaskLogs
-from flamepy._source import Source
+from flamepy._calls.logs import TaskLogs
+from flamepy._calls.session import Source
+from flamepy._calls.submission import CallSite
 
 if TYPE_CHECKING:
     from flame_host import Host
     from flame_host.api import Connection
-    from flamepy._futures import ObjectFuture
+    from flamepy._calls.future import ObjectFuture
 
 __all__ = ["Deployment"]
 

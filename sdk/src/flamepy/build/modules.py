@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flamepy._package import Decision, explain
-from flamepy._settings import ToolTable
+from flamepy._config.settings import ToolTable
+from flamepy._package.pack import Decision, explain
 from flamepy.build.errors import Problem
 
 NEVER = (".flash/", ".runpod/", ".tetra/", ".build/", "/flash_manifest.json")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import flamepy._resources
+import flamepy._remote.resources
 from flame_host.api import ConfigError
 from flamepy.build.errors import Problem
 from flamepy.build.values import Collection, DecoratorValue, ResourceValue, Unknown, Value, is_known, plain
@@ -77,7 +77,7 @@ def _given(value: ResourceValue) -> tuple[dict[str, Any], list[Problem]]:
 
 def _settings_of(base: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Checked and completed by the class the program itself will use."""
-    resource = getattr(flamepy._resources, base)(**given)
+    resource = getattr(flamepy._remote.resources, base)(**given)
     settings = {key: getattr(resource, key) for key in _SETTINGS}
     settings["env"] = dict(settings["env"])
     settings["options"] = dict(settings["options"])

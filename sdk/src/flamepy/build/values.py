@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, Union
 REMOTE = "flamepy.remote"
 RESOURCE_TYPES = ("CpuLiveServerless", "CpuResource", "GpuResource", "LiveServerless", "Resource")
 OUR_NAMES = ("remote", *RESOURCE_TYPES)
-_OUR_MODULES = ("flamepy", "flamepy._remote", "flamepy._resources")
+_OUR_MODULES = ("flamepy", "flamepy._remote.decorator", "flamepy._remote.resources")
 
 
 @dataclass(frozen=True)

@@ -64,8 +64,8 @@ def pack(
     json: Json = False,
 ) -> None:
     """Make the package of a project, or explain it."""
-    from flamepy._package import explain as explained
-    from flamepy._settings import resolve
+    from flamepy._config.settings import resolve
+    from flamepy._package.pack import explain as explained
 
     with errors():
         settings = resolve(project, {"engine": "local:"})
@@ -91,7 +91,7 @@ def pack(
 def _pack(project: Path, settings: Any) -> dict[str, Any]:
     from flame_host import Host
     from flame_host.api import negotiate
-    from flamepy._package import pack as make
+    from flamepy._package.pack import pack as make
 
     host = Host()
     plan = negotiate(settings.wants, host.capabilities(), host.capabilities(), settings.policy)

@@ -80,7 +80,7 @@ def _plugins() -> tuple[bool, str, str]:
 
 
 def _configuration() -> tuple[bool, str, str]:
-    from flamepy._settings import resolve
+    from flamepy._config.settings import resolve
 
     settings = resolve(Path.cwd(), {})
     return True, f"engine {settings.engine} ({settings.origins.get('engine', 'default')}), {settings.context.path or 'no flame.yaml'}", ""
@@ -88,7 +88,7 @@ def _configuration() -> tuple[bool, str, str]:
 
 def _engine() -> tuple[bool, str, str]:
     from flame_host import Host
-    from flamepy._settings import resolve
+    from flamepy._config.settings import resolve
 
     connection = Host().connect(resolve(Path.cwd(), {}).engine)
     try:

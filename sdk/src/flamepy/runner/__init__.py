@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any, TypeVar
 
-from flamepy._futures import ObjectFuture
+from flamepy._calls.future import ObjectFuture
+from flamepy._calls.service import RunnerService
 from flamepy._refs import ObjectRef
-from flamepy._runner import Runner
-from flamepy._service import RunnerService
+from flamepy._runner.runner import Runner
 
 __all__ = ["FlameAsyncRunner", "FlameRunner", "FlameRunnerService", "ObjectExpr", "ObjectFuture", "ObjectRef", "Runner", "RunnerService"]
 

@@ -1,0 +1,1 @@
+"""Packages: from a URL to a ready environment."""

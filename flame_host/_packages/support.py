@@ -1,0 +1,92 @@
+"""What we bring into an application's environment: links to single modules, in a directory that goes last on the worker's path.
+
+Linked, not installed: the application's own versions win, and nothing of ours can shadow anything of theirs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+CLIENT_MODULES = (
+    "flamepy",
+    "flame_host",
+    "pluggy",
+    "platformdirs",
+    "packaging",
+    "cloudpickle",
+    "yaml",
+    "_yaml",
+    "pathspec",
+    "tblib",
+    "tomli",
+)
+CLIENT_DISTRIBUTIONS = ("flame-host", "flame-host-sdk", "uv", "pip")
+"""What a task needs to use a Runner itself. Offered only to workers of our own Python version: some of it is compiled."""
+
+
+def support_directory(root: Path, codec_modules: Iterable[str], same_python: bool) -> Path:
+    """A directory below ``root`` with links to the modules; made once for each set of modules and places."""
+    links = dict(_links(codec_modules))
+    if same_python:
+        links.update(_links(CLIENT_MODULES))
+        links.update(_plugin_links())
+    content = "\n".join(f"{name} {target}" for name, target in sorted(links.items()))
+    directory = root / "support" / hashlib.sha256(content.encode()).hexdigest()[:16]
+    if not directory.is_dir():
+        _make(directory, links)
+    return directory
+
+
+def _links(modules: Iterable[str]) -> Iterator[tuple[str, Path]]:
+    for module in modules:
+        spec = importlib.util.find_spec(module)
+        if spec is None:
+            continue
+        if spec.submodule_search_locations:
+            yield module, Path(next(iter(spec.submodule_search_locations)))
+        elif spec.origin and spec.origin not in ("built-in", "frozen"):
+            yield Path(spec.origin).name, Path(spec.origin)
+
+
+def _plugin_links() -> Iterator[tuple[str, Path]]:
+    """The plugins' modules, and the metadata by which they are found."""
+    from flame_host._plugins.loading import scan
+
+    names = set(CLIENT_DISTRIBUTIONS)
+    modules = set()
+    for found in scan():
+        names.add(found.distribution)
+        modules.add(found.entry_point.value.partition(".")[0])
+    yield from _links(sorted(modules))
+    for name in sorted(names):
+        try:
+            path = getattr(distribution(name), "_path", None)
+        except PackageNotFoundError:
+            continue
+        if path is not None:
+            yield path.name, Path(str(path))
+
+
+def _make(directory: Path, links: dict[str, Path]) -> None:
+    building = directory.with_name(f".{directory.name}.{os.getpid()}")
+    building.mkdir(parents=True, exist_ok=True)
+    for name, target in links.items():
+        link = building / name
+        if not link.is_symlink():
+            link.symlink_to(target)
+    try:
+        building.rename(directory)
+    except OSError:  # somebody else was quicker, with the same content
+        for name in links:
+            (building / name).unlink(missing_ok=True)
+        building.rmdir()
+
+
+def host_python() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"

@@ -1,0 +1,1 @@
+"""Reading archives in a child that can be killed, and writing trees."""

@@ -1,0 +1,1 @@
+"""Plugins: found, guarded, reported; what is on offer; who is told what happens."""

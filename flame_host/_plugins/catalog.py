@@ -1,0 +1,140 @@
+"""What is on offer, with its provenance: the frozen result of loading the plugins."""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any, cast
+
+from flame_host._plugins.loading import PluginRecord, Selection, Status, call_hook, load_plugins, no_provider
+from flame_host.api import (
+    Archiver,
+    Cache,
+    Capabilities,
+    Capability,
+    Engine,
+    FormatNotAllowedError,
+    Installer,
+    Observer,
+    Serializer,
+    Store,
+    distribution_of,
+)
+
+_KEYS = {
+    "stores": "schemes",
+    "archivers": "name",
+    "installers": "name",
+    "serializers": "name",
+    "caches": "name",
+    "engines": "schemes",
+    "observers": "name",
+}
+"""Family → the attribute of a provider that holds the key, or keys, users type."""
+
+_PREFERRED = ("tar.gz", "uv", "cloudpickle", "file", "local")
+"""Where several would do and nothing was asked for, these come first: the host's defaults, then by name."""
+
+
+class Catalog:
+    """Providers by family and key. Reading it never fails; asking for what is not there does, and says what to install."""
+
+    def __init__(self, selection: Selection | None = None, extra: Sequence[tuple[str, ModuleType]] = ()) -> None:
+        modules, self.records = load_plugins(selection or Selection(), extra)
+        self._providers: dict[str, dict[str, tuple[Any, PluginRecord]]] = {family: {} for family in _KEYS}
+        for record, module in modules:
+            self._admit(record, module)
+
+    def _admit(self, record: PluginRecord, module: ModuleType) -> None:
+        """All that a plugin offers, or nothing of it."""
+        offered = [(family, provider) for family in _KEYS for provider in call_hook(record, module, f"flame_{family}")]
+        if record.status is not Status.ACTIVE:
+            return
+        entries = []
+        for family, provider in offered:
+            try:
+                keys = _keys(family, provider)
+            except Exception as error:
+                record.status = Status.INCOMPATIBLE
+                record.reason = f"{type(provider).__name__} is no provider of {family}: {type(error).__name__}: {error}"
+                return
+            for key in keys:
+                holder = self._providers[family].get(key)
+                if holder is not None:
+                    record.status = Status.SHADOWED
+                    record.reason = f"{family[:-1]} {key!r} is offered by {holder[1].distribution} already; uninstall one of the two"
+                    return
+                entries.append((family, key, provider))
+        for family, key, provider in entries:
+            self._providers[family][key] = (provider, record)
+            record.offers.append(f"{family}:{key}")
+
+    def archiver(self, name: str) -> Archiver:
+        return cast(Archiver, self._find("archivers", name))
+
+    def store(self, scheme: str) -> Store:
+        return cast(Store, self._find("stores", scheme))
+
+    def installer(self, name: str) -> Installer:
+        return cast(Installer, self._find("installers", name))
+
+    def cache(self, name: str) -> Cache:
+        return cast(Cache, self._find("caches", name))
+
+    def engine(self, scheme: str) -> Engine:
+        return cast(Engine, self._find("engines", scheme))
+
+    def serializer(self, format: str) -> Serializer:
+        """By name, or by name and major version as payloads say it (``"cloudpickle/1"``)."""
+        name, _, version = format.partition("/")
+        serializer = cast(Serializer, self._find("serializers", name))
+        if version and version != str(serializer.version):
+            raise FormatNotAllowedError(
+                f"payload of format {format}, but this side reads {name}/{serializer.version}",
+                hint=f"install the same version of {distribution_of('serializers', name)} on both sides",
+            )
+        return serializer
+
+    def all(self, family: str) -> Mapping[str, Any]:
+        """Every provider of a family, by key, in order of preference."""
+        entries = self._providers[family]
+        return {key: entries[key][0] for key in sorted(entries, key=_preference)}
+
+    def observers(self) -> list[Observer]:
+        return list(self.all("observers").values())
+
+    def capabilities(self) -> Capabilities:
+        """What this side can do, for `negotiate`."""
+        families = {}
+        for family in _KEYS:
+            entries = self._providers[family]
+            families[family] = tuple(
+                Capability(
+                    name=key,
+                    version=getattr(entries[key][0], "version", 1),
+                    traits=frozenset(getattr(entries[key][0], "traits", ())),
+                    distribution=entries[key][1].distribution,
+                )
+                for key in sorted(entries, key=_preference)
+            )
+        return Capabilities(families, python=f"{sys.version_info.major}.{sys.version_info.minor}", platform=sysconfig.get_platform())
+
+    def _find(self, family: str, key: str) -> object:
+        entry = self._providers[family].get(key)
+        if entry is None:
+            raise no_provider(family, key, self._providers[family], distribution_of(family, key))
+        return entry[0]
+
+
+def _keys(family: str, provider: object) -> list[str]:
+    value = getattr(provider, _KEYS[family])
+    keys = [value] if isinstance(value, str) else list(value)
+    if not keys or not all(isinstance(key, str) and key for key in keys):
+        raise TypeError(f"{_KEYS[family]} must be a non-empty string or several")
+    return keys
+
+
+def _preference(key: str) -> tuple[int, str]:
+    return (_PREFERRED.index(key) if key in _PREFERRED else len(_PREFERRED), key)

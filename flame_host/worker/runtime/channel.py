@@ -1,0 +1,239 @@
+"""Frames on a socket pair, and large buffers beside them. The same file serves both sides.
+
+A frame is a 12-byte header and a body. Many frames travel in one write and one read; file descriptors of large buffers travel
+ahead of the frame that uses them, in order. Runs in the application's interpreter too: standard library only, Python 3.8 syntax.
+"""
+
+import array
+import json
+import os
+import socket
+import struct
+import time
+from collections import deque
+
+if __package__:
+    from flame_host.worker.runtime.memory import MemorySegment
+else:  # in a worker, which imports these files without their package
+    from memory import MemorySegment
+
+HEADER = struct.Struct("<BBHII")
+"""kind, flags, extra, number of the task, length of the body. For calls ``extra`` is the length of the method's name."""
+HEADER_SIZE = HEADER.size
+
+CALL, RESULT, ERROR, ITEM, RETURNED, START, READY, DESCRIPTORS, STATE = range(1, 10)
+"""Kinds on the data socket."""
+STOP, RECALL, CANCEL, CREDIT, LOG = range(16, 21)
+"""Kinds on the control socket."""
+
+WITH_PARTS = 1
+"""Flag: the body starts with a table of parts (buffers, references) instead of being all data."""
+
+HURRY = 2
+"""Flag of a call: it comes from the only thread that makes any, so the next one may follow at once."""
+
+INLINE_LIMIT = 1 << 20
+"""Up to this many bytes a buffer goes through the socket, which is faster for it than shared memory."""
+READ_SIZE = 1 << 18
+WAIT_AWAKE = 0.0001 if len(os.sched_getaffinity(0)) > 1 else 0.0
+"""Seconds that a side which expects an answer at once waits awake for it. Never on a single core: there it is the other's time."""
+QUICK = 4 * WAIT_AWAKE
+"""Who was kept waiting no longer than this, waits awake the next time."""
+_AT_ONCE = 16 << 20  # bytes reserved for a frame that has been announced only
+_DESCRIPTORS_A_MESSAGE = 200  # the kernel allows 253
+_ANCILLARY = socket.CMSG_SPACE(_DESCRIPTORS_A_MESSAGE * array.array("i").itemsize)
+_LENGTH = struct.Struct("<I")
+_BODY_LIMIT = 0xFFFFFFFF
+
+
+class ChannelClosed(Exception):
+    """The other side is gone."""
+
+
+def encode(kind, number, data, buffers=(), references=(), method=b""):
+    """A frame as bytes, and the segments that have to travel with it.
+
+    Args:
+        references: ``(format, data, buffers)`` of each.
+    """
+    if not buffers and not references and len(data) <= INLINE_LIMIT:
+        return HEADER.pack(kind, 0, len(method), number, len(method) + len(data)) + method + data, ()
+    pieces = []
+    segments = []
+    table = {
+        "data": _place([data], pieces, segments)[0],
+        "buffers": _place(buffers, pieces, segments),
+        "references": [[form, *_place([body], pieces, segments), _place(parts, pieces, segments)] for form, body, parts in references],
+    }
+    head = json.dumps(table, separators=(",", ":")).encode()
+    body = b"".join([method, _LENGTH.pack(len(head)), head, *pieces])
+    if len(body) > _BODY_LIMIT:
+        raise ValueError("a message of %d bytes is over the limit of 4 GiB" % len(body))
+    return HEADER.pack(kind, WITH_PARTS, len(method), number, len(body)) + body, tuple(segments)
+
+
+def _place(buffers, pieces, segments):
+    """Put small buffers into the body and large ones into segments; returns its size, negative when it went into a segment."""
+    places = []
+    for buffer in buffers:
+        if isinstance(buffer, (bytes, bytearray, memoryview)):
+            size = buffer.nbytes if isinstance(buffer, memoryview) else len(buffer)
+            if size <= INLINE_LIMIT:
+                pieces.append(buffer)
+                places.append(size)
+                continue
+            buffer = MemorySegment.of(buffer)
+        segments.append(buffer)
+        places.append(-buffer.size)
+    return places
+
+
+def decode(frame):
+    """Take a frame apart: data, buffers, references; references as ``(format, data, buffers)``. Parts may be segments."""
+    _, flags, extra, _, body, segments = frame
+    if not flags & WITH_PARTS:
+        return body[extra:], (), ()
+    segments = iter(segments)
+
+    def take(size):
+        return next(segments).cut(size)
+
+    (length,) = _LENGTH.unpack_from(body, extra)
+    offset = extra + _LENGTH.size + length
+    table = json.loads(body[offset - length : offset])
+    (data,), offset = _collect([table["data"]], body, offset, take)
+    buffers, offset = _collect(table["buffers"], body, offset, take)
+    references = []
+    for form, place, places in table["references"]:
+        (content,), offset = _collect([place], body, offset, take)
+        parts, offset = _collect(places, body, offset, take)
+        references.append((form, content, parts))
+    return data, buffers, references
+
+
+def view_of(part):
+    """The bytes of a decoded part: a segment is mapped."""
+    return part.view() if isinstance(part, MemorySegment) else part
+
+
+def writable_view_of(part):
+    """The same for who owns it: writing changes this process's own pages only."""
+    return part.private_view() if isinstance(part, MemorySegment) else memoryview(bytearray(part))
+
+
+def _collect(places, body, offset, take):
+    parts = []
+    for place in places:
+        if place < 0:
+            parts.append(take(-place))
+        else:
+            parts.append(body[offset : offset + place])
+            offset += place
+    return parts, offset
+
+
+class Receiver:
+    """Reads frames. One thread at a time."""
+
+    def __init__(self, sock):
+        self._sock = sock
+        self._buffer = bytearray(READ_SIZE)
+        self._view = memoryview(self._buffer)
+        self._start = self._end = 0
+        self._descriptors = deque()
+        self._segments = ()
+
+    def receive(self, flags=0):
+        """Wait for data and return all whole frames in it, as ``(kind, flags, extra, number, body, segments)``; perhaps none.
+
+        Bodies are copies. Raises `ChannelClosed` at the end, BlockingIOError with ``MSG_DONTWAIT`` and nothing there.
+        """
+        view = self._view
+        try:
+            count, ancillary, _, _ = self._sock.recvmsg_into([view[self._end :]], _ANCILLARY, flags)
+        except (TimeoutError, BlockingIOError):
+            raise
+        except OSError as error:
+            raise ChannelClosed(str(error)) from error
+        if ancillary:
+            self._keep(ancillary)
+        if not count:
+            raise ChannelClosed("the other side closed the channel")
+        start, end = self._start, self._end + count
+        frames = []
+        append, unpack, size = frames.append, HEADER.unpack_from, HEADER_SIZE
+        needed = size
+        while end - start >= size:
+            kind, frame_flags, extra, number, length = unpack(view, start)
+            stop = start + size + length
+            if stop > end:
+                needed = size + length
+                break
+            if kind == DESCRIPTORS:
+                self._segments = (*self._segments, *[MemorySegment.adopted(self._descriptors.popleft()) for _ in range(extra)])
+            else:
+                append((kind, frame_flags, extra, number, bytes(view[start + size : stop]), self._segments))
+                self._segments = ()
+            start = stop
+        self._settle(start, end, needed)
+        return frames
+
+    def spin(self, enough=WAIT_AWAKE):
+        """Ask again and again for so many seconds, then give up with None: to be woken takes longer than a short call.
+
+        A process that waits for an answer to come in a few microseconds keeps its core awake, its caches warm and its place. Only for
+        those who have seen that the other side is quick.
+        """
+        until = time.monotonic() + enough
+        while time.monotonic() < until:
+            try:
+                return self.receive(socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                continue
+        return None
+
+    def _settle(self, start, end, needed):
+        """Keep the incomplete rest at the front of a buffer that has room for it."""
+        rest = end - start
+        if not rest:
+            self._start = self._end = 0
+            if len(self._buffer) > 16 * READ_SIZE:
+                self._grow(b"", READ_SIZE)
+        elif start + needed > len(self._buffer) and (start or needed <= _AT_ONCE or end == len(self._buffer)):
+            # Not more than what has come warrants: the length is only what the other side says.
+            self._grow(bytes(self._view[start:end]), max(READ_SIZE, min(needed, max(_AT_ONCE, 2 * rest))))
+        else:
+            self._start, self._end = start, end
+
+    def _grow(self, rest, capacity):
+        if capacity > len(self._buffer) or not rest:
+            self._buffer = bytearray(capacity)
+            self._view = memoryview(self._buffer)
+        self._view[: len(rest)] = rest
+        self._start, self._end = 0, len(rest)
+
+    def _keep(self, ancillary):
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                descriptors = array.array("i")
+                descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
+                for fd in descriptors:
+                    os.set_inheritable(fd, False)
+                self._descriptors.extend(descriptors)
+
+    def close(self):
+        while self._descriptors:
+            os.close(self._descriptors.popleft())
+
+
+def descriptor_messages(segments):
+    """The messages that carry segments: pairs of a frame and the descriptors to send with it."""
+    for first in range(0, len(segments), _DESCRIPTORS_A_MESSAGE):
+        some = segments[first : first + _DESCRIPTORS_A_MESSAGE]
+        yield HEADER.pack(DESCRIPTORS, 0, len(some), 0, 0), array.array("i", [segment.fd for segment in some])
+
+
+def send_descriptors(sock, segments):
+    """Send segments on a blocking socket, ahead of the frame that uses them."""
+    for frame, descriptors in descriptor_messages(segments):
+        sock.sendmsg([frame], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])

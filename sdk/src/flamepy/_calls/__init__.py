@@ -1,0 +1,1 @@
+"""Calls: services, submission, futures, streams, maps."""

@@ -1,0 +1,178 @@
+"""Calls over many inputs, with a bound on how many are under way."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import TimeoutError as _TimeoutError
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flamepy._calls.future import ObjectFuture
+    from flamepy._calls.progress import Progress
+
+_IN_FLIGHT = 4096
+"""Calls made and not yet consumed, unless told otherwise: enough to keep many workers busy, and some megabytes at most."""
+
+
+def map_calls(
+    call: Callable[..., ObjectFuture[Any]],
+    arguments: Iterable[tuple[Any, ...]],
+    total: int | None,
+    *,
+    ordered: bool = True,
+    in_flight: int | None = None,
+    return_exceptions: bool = False,
+    progress: bool | str | None = None,
+    timeout: float | None = None,
+) -> Iterator[Any]:
+    """Call for each tuple of arguments and yield the results.
+
+    Calls are made as results are taken: an input iterator is read only ``in_flight`` ahead. Leaving the iteration early cancels
+    what has not been consumed.
+
+    Args:
+        total: number of inputs, when it is known. progress: a label for the bar.
+    """
+    limit = _IN_FLIGHT if in_flight is None else in_flight
+    if limit < 1:
+        raise ValueError(f"in_flight is {in_flight}; at least one call must be under way")
+    bar = _bar(progress, total)
+    walk = _ordered if ordered else _as_completed
+    # The first calls are made now, not when the first result is asked for: `svc.map(...)` starts the work, as in an executor.
+    return _Results(walk, call, iter(arguments), limit, return_exceptions, bar, timeout)
+
+
+class _Results:
+    def __init__(
+        self,
+        walk: Callable[..., Iterator[ObjectFuture[Any]]],
+        call: Callable[..., ObjectFuture[Any]],
+        arguments: Iterator[tuple[Any, ...]],
+        limit: int,
+        return_exceptions: bool,
+        bar: Progress | None,
+        timeout: float | None,
+    ) -> None:
+        self._pending: deque[ObjectFuture[Any]] = deque()
+        self._until = None if timeout is None else time.monotonic() + timeout
+        self._return_exceptions = return_exceptions
+        self._bar = bar
+        self._futures = walk(self._pending, call, arguments, limit, self._until)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        try:
+            future = next(self._futures)
+            error = future.exception(_left(self._until)) if self._return_exceptions and not future.cancelled() else None
+            value = error if error is not None else future.get(_left(self._until))
+        except BaseException:
+            self.close()
+            raise
+        if self._bar is not None:
+            self._bar.advance()
+        return value
+
+    def close(self) -> None:
+        """Cancel what was not consumed."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+        while self._pending:
+            self._pending.pop().cancel()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _ordered(
+    pending: deque[ObjectFuture[Any]],
+    call: Callable[..., ObjectFuture[Any]],
+    arguments: Iterator[tuple[Any, ...]],
+    limit: int,
+    until: float | None,
+) -> Iterator[ObjectFuture[Any]]:
+    pending.extend(call(*given) for given in itertools.islice(arguments, limit))
+
+    def walk() -> Iterator[ObjectFuture[Any]]:
+        # Refilled by lots: workers find a full queue while results are handled.
+        lot = max(1, limit // 4)
+        while pending:
+            if len(pending) <= limit - lot:
+                pending.extend(call(*given) for given in itertools.islice(arguments, lot))
+            yield pending.popleft()
+            if not pending:
+                pending.extend(call(*given) for given in itertools.islice(arguments, limit))
+
+    return walk()
+
+
+def _as_completed(
+    pending: deque[ObjectFuture[Any]],
+    call: Callable[..., ObjectFuture[Any]],
+    arguments: Iterator[tuple[Any, ...]],
+    limit: int,
+    until: float | None,
+) -> Iterator[ObjectFuture[Any]]:
+    done: deque[ObjectFuture[Any]] = deque()
+    arrival = threading.Event()
+    under_way: set[ObjectFuture[Any]] = set()
+
+    def arrived(future: ObjectFuture[Any]) -> None:
+        done.append(future)
+        arrival.set()
+
+    def start(count: int) -> None:
+        for given in itertools.islice(arguments, count):
+            future = call(*given)
+            under_way.add(future)
+            pending.append(future)  # so that they are cancelled when the iteration is left
+            future.add_done_callback(arrived)
+
+    start(limit)
+
+    def walk() -> Iterator[ObjectFuture[Any]]:
+        lot = max(1, limit // 4)
+        try:
+            while under_way:
+                if not done:
+                    arrival.clear()
+                    # Looked at again: it may have come between the two lines above.
+                    if not done and not arrival.wait(_left(until)):
+                        raise _TimeoutError(f"{len(under_way)} calls were not done in time")
+                    continue
+                future = done.popleft()
+                under_way.discard(future)
+                yield future
+                if len(under_way) <= limit - lot:
+                    start(lot)
+                    while len(pending) > 2 * limit:
+                        pending.popleft()
+        finally:
+            pending.clear()
+            pending.extend(under_way)
+
+    return walk()
+
+
+def _left(until: float | None) -> float | None:
+    return None if until is None else max(0.0, until - time.monotonic())
+
+
+def _bar(progress: bool | str | None, total: int | None) -> Progress | None:
+    """A bar where somebody is looking: on a terminal, unless it was asked for or refused."""
+    import sys
+
+    if progress is False or os.environ.get("FLAME_PROGRESS") == "0":
+        return None
+    if not (progress is True or (sys.stderr is not None and sys.stderr.isatty())):
+        return None
+    from flamepy._calls.progress import Progress
+
+    return Progress(progress if isinstance(progress, str) else "", total)

@@ -1,0 +1,321 @@
+"""A function, class or instance whose calls run elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import functools
+import inspect
+import types
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+
+from flame_host.api import ClosedError, SessionInfo
+from flamepy._calls.future import ObjectFuture
+from flamepy._calls.submission import CallOptions, CallSite
+
+if TYPE_CHECKING:
+    from flamepy._calls.session import Source
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class RemoteMethod(Generic[P, R]):
+    """One method of a service, or the service itself when it is called: calling it gives a future at once."""
+
+    def __init__(self, service: RunnerService[..., Any], method: str, original: Any, options: CallOptions | None = None) -> None:
+        self._service = service
+        self._site = service._site
+        self._method = method
+        self._options = options
+        self.__wrapped__ = original
+        self.__name__ = method or getattr(original, "__name__", type(original).__name__)
+        self.__doc__ = inspect.getdoc(original)
+        with contextlib.suppress(TypeError, ValueError):
+            self.__signature__ = _signature(service._object, method, original)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ObjectFuture[R]:
+        return self._site.call(self._method, args, kwargs, self._options)
+
+    def map(self, *iterables: Iterable[Any], **how: Any) -> Iterator[R]:
+        """See `RunnerService.map`."""
+        from flamepy._calls.map import map_calls
+
+        return map_calls(self, zip(*iterables, strict=False), _length(iterables), **how)
+
+    def starmap(self, arguments: Iterable[tuple[Any, ...]], **how: Any) -> Iterator[R]:
+        """See `RunnerService.starmap`."""
+        from flamepy._calls.map import map_calls
+
+        return map_calls(self, arguments, _length((arguments,)), **how)
+
+    def options(
+        self, *, timeout: float | None = None, retries: int | None = None, priority: int | None = None, name: str | None = None
+    ) -> RemoteMethod[P, R]:
+        """The same method with other options; see `CallOptions`."""
+        return RemoteMethod(self._service, self._method, self.__wrapped__, CallOptions(timeout, retries, priority, name))
+
+    def local(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call it here and now, in this process, on this process's own copy: for a debugger."""
+        target = self._service._local_object()
+        return cast(R, (getattr(target, self._method) if self._method else target)(*args, **kwargs))
+
+    def __repr__(self) -> str:
+        return f"<remote method {self._service._name}.{self.__name__} on {self._service._endpoint}>"
+
+
+class _Methods:
+    """Every method of a service, also those whose names the service itself uses: ``svc.methods.close()``."""
+
+    def __init__(self, methods: dict[str, RemoteMethod[..., Any]], owner: str) -> None:
+        self.__dict__.update(methods)
+        self._owner = owner
+
+    def __getattr__(self, name: str) -> RemoteMethod[..., Any]:
+        raise _no_method(self._owner, name, [known for known in self.__dict__ if not known.startswith("_")])
+
+
+class RunnerService(Generic[P, R]):
+    """The execution object of a session, with a wrapper for each of its public methods.
+
+    Made by ``Runner.service``, or directly from the name of a registered application.
+    """
+
+    _site: CallSite
+    _future_class: type[ObjectFuture[Any]] = ObjectFuture
+
+    def __init__(self, app: str, execution_object: Callable[P, R] | object, **options: Any) -> None:
+        from flamepy._client import open_service
+
+        self._bind(execution_object, open_service(app, execution_object, **options))
+
+    @classmethod
+    def over(cls, execution_object: Any, source: Source, *, ordered: bool) -> RunnerService[..., Any]:
+        """A service over a session that is open already."""
+        service = cls.__new__(cls)
+        service._bind(execution_object, (source, ordered))
+        return service
+
+    def _bind(self, execution_object: Any, opened: tuple[Source, bool]) -> None:
+        # Few public names: each is one the user's methods cannot have without `methods`.
+        self._source, self._ordered = opened
+        self._object = execution_object
+        self._local: Any = None
+        self._closed = False
+        self._on_close: Callable[[], None] | None = None
+        self._site = CallSite(self._source, ordered=self._ordered, future=self._future_class)
+        self._caller: RemoteMethod[..., Any] | None = (
+            RemoteMethod(self, "", execution_object) if _is_called_itself(execution_object) else None
+        )
+        found: dict[str, RemoteMethod[..., Any]] = {
+            name: RemoteMethod(self, name, original) for name, original in public_methods(execution_object)
+        }
+        self.methods = _Methods(found, self._name)
+        self.__doc__ = inspect.getdoc(execution_object)
+        taken = sorted(name for name in found if hasattr(type(self), name) or name in self.__dict__)
+        for name in found.keys() - set(taken):
+            self.__dict__[name] = found[name]
+        if taken:
+            warnings.warn(
+                f"{self._name} has methods named like those of RunnerService: {', '.join(taken)}; reach them as "
+                + ", ".join(f"svc.methods.{name}(...)" for name in taken),
+                stacklevel=4,
+            )
+
+    # ------------------------------------------------------------------ calling
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ObjectFuture[R]:
+        """Call the execution object itself."""
+        if self._caller is None:
+            raise self._not_callable()
+        return self._site.call("", args, kwargs)
+
+    def call(self, method: str, /, *args: Any, **kwargs: Any) -> ObjectFuture[Any]:
+        """Call a method by name; an empty name calls the object itself."""
+        return self._site.call(method, args, kwargs)
+
+    def map(self, *iterables: Iterable[Any], **how: Any) -> Iterator[R]:
+        """Call it for each input and give the results, like the built-in ``map``, without holding all of them at once.
+
+        Args:
+            how: ``ordered=True``; ``in_flight``: calls made and not yet consumed, at most; ``return_exceptions=False``: give an
+                exception as a result in place of raising it; ``progress=None``: a bar on standard error, by default only on a
+                terminal; ``timeout=None``: seconds for the whole.
+        """
+        return self._called_itself().map(*iterables, **how)
+
+    def starmap(self, arguments: Iterable[tuple[Any, ...]], **how: Any) -> Iterator[R]:
+        """Like `map`, with the arguments of each call as a tuple."""
+        return self._called_itself().starmap(arguments, **how)
+
+    def options(
+        self, *, timeout: float | None = None, retries: int | None = None, priority: int | None = None, name: str | None = None
+    ) -> RemoteMethod[P, R]:
+        """The service as a callable with other options; for a method, ``svc.method.options(...)``. See `CallOptions`."""
+        return self._called_itself().options(timeout=timeout, retries=retries, priority=priority, name=name)
+
+    def local(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call it here and now, in this process: for a debugger. For a method, ``svc.method.local(...)``."""
+        return self._called_itself().local(*args, **kwargs)
+
+    def _called_itself(self) -> RemoteMethod[P, R]:
+        if self._caller is None:
+            raise self._not_callable()
+        return cast("RemoteMethod[P, R]", self._caller)
+
+    def _not_callable(self) -> TypeError:
+        names = ", ".join(sorted(name for name in vars(self.methods) if not name.startswith("_"))) or "none"
+        return TypeError(f"{self._name} cannot be called itself; its methods: {names}")
+
+    def __getattr__(self, name: str) -> RemoteMethod[..., Any]:
+        # Only for what is not there: wrappers are attributes of the instance.
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        raise _no_method(self._name, name, [known for known in vars(self.methods) if not known.startswith("_")])
+
+    def _local_object(self) -> Any:
+        if self._local is None:
+            self._local = self._object() if inspect.isclass(self._object) else self._object
+        return self._local
+
+    # ------------------------------------------------------------------ about it
+
+    @property
+    def _name(self) -> str:
+        """What the execution object is called."""
+        return name_of(self._object)
+
+    @property
+    def session_id(self) -> str:
+        return self._source.session.session_id
+
+    @property
+    def _endpoint(self) -> str:
+        """The engine its calls run on."""
+        return self._source.connection.endpoint
+
+    def info(self) -> SessionInfo:
+        """How many of its calls wait, run, and have ended how."""
+        return self._source.session.info()
+
+    def logs(self) -> str:
+        """The latest of what its workers printed."""
+        return self._source.logs_of(-1)
+
+    def close(self, *, wait: bool = True) -> None:
+        """End it: waits for the calls made, then ends its workers. Closing twice is fine."""
+        if self._closed:
+            return
+        self._closed = True
+        self._source.abandon_streams()
+        try:
+            self._source.session.close(wait=wait)
+        finally:
+            if self._on_close is not None:
+                self._on_close()
+
+    def __enter__(self) -> RunnerService[P, R]:
+        if self._closed:
+            raise ClosedError(f"service {self._name} is closed")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(wait=kind is None)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *(name for name in vars(self.methods) if not name.startswith("_"))})
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open"
+        kind = "stateful" if self._ordered else "stateless"
+        return f"<RunnerService {self._name} ({kind}, {state}) session {self.session_id} of {self._source.application} on {self._endpoint}>"
+
+    def _repr_html_(self) -> str:
+        from flamepy._calls.html import table
+
+        rows = {"service": self._name, "kind": "stateful" if self._ordered else "stateless", "state": "closed" if self._closed else "open"}
+        info = self.info()
+        rows |= {"session": self.session_id, "application": self._source.application, "engine": self._endpoint}
+        rows |= {name: str(getattr(info, name)) for name in ("pending", "running", "succeeded", "failed")}
+        return table("RunnerService", rows)
+
+
+# ---------------------------------------------------------------------- what is being served
+
+_FUNCTIONS = (
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.MethodType,
+    types.MethodWrapperType,
+    types.MethodDescriptorType,
+    functools.partial,
+)
+
+
+def is_function(execution_object: object) -> bool:
+    """Whether it is stateless by nature; classes and other objects have a state to keep."""
+    return isinstance(execution_object, _FUNCTIONS) or (
+        # What wraps a function and keeps nothing a caller could see: functools.lru_cache, numpy's ufuncs.
+        callable(execution_object) and not inspect.isclass(execution_object) and inspect.isroutine(inspect.unwrap(execution_object))
+    )
+
+
+def _is_called_itself(execution_object: object) -> bool:
+    return hasattr(execution_object, "__call__") if not inspect.isclass(execution_object) else "__call__" in _members(execution_object)  # noqa: B004
+
+
+def public_methods(execution_object: object) -> Iterator[tuple[str, Any]]:
+    """Name and function of each method to be wrapped. Properties are not touched: reading one runs code."""
+    if is_function(execution_object):
+        return
+    owner = execution_object if inspect.isclass(execution_object) else type(execution_object)
+    members = dict(_members(owner))
+    if not inspect.isclass(execution_object):
+        members |= getattr(execution_object, "__dict__", {})
+    for name, member in sorted(members.items()):
+        if name.startswith("_") or isinstance(member, (property, functools.cached_property)) or inspect.isclass(member):
+            continue
+        function = member.__func__ if isinstance(member, (staticmethod, classmethod)) else member
+        if callable(function):
+            yield name, function
+
+
+def _members(owner: type) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for ancestor in reversed(owner.__mro__[:-1]):
+        found.update(vars(ancestor))
+    return found
+
+
+def name_of(execution_object: Any) -> str:
+    if isinstance(execution_object, functools.partial):
+        return f"partial({name_of(execution_object.func)})"
+    named = execution_object if hasattr(execution_object, "__qualname__") else type(execution_object)
+    return str(named.__qualname__).replace("<locals>.", "").rpartition(".<locals>.")[2]
+
+
+def _signature(execution_object: object, method: str, original: Any) -> inspect.Signature:
+    """As the caller sees it: without ``self``."""
+    if not method:
+        return inspect.signature(original)
+    owner = execution_object if inspect.isclass(execution_object) else type(execution_object)
+    kind = inspect.getattr_static(owner, method, None)
+    signature = inspect.signature(original)
+    if kind is None or isinstance(kind, staticmethod):
+        return signature
+    return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+def _no_method(owner: str, name: str, known: list[str]) -> AttributeError:
+    near = difflib.get_close_matches(name, known, 1)
+    advice = f"; did you mean {near[0]!r}?" if near else f"; it has: {', '.join(sorted(known)) or 'none'}"
+    return AttributeError(f"{owner} has no public method {name!r}{advice}")
+
+
+def _length(iterables: tuple[Iterable[Any], ...]) -> int | None:
+    try:
+        return min(len(iterable) for iterable in iterables)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,1 @@
+"""What the user configured: flame.yaml, the environment, the project, keywords."""

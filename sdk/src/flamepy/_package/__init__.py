@@ -1,0 +1,1 @@
+"""The project as a package: which files, and the archive."""

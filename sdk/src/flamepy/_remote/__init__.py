@@ -1,0 +1,1 @@
+"""``@remote`` functions and the resources they are for."""

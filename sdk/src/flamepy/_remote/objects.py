@@ -1,0 +1,270 @@
+"""What ``@remote`` makes of a function or class, and which way its calls go."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+
+from flame_host.serverless.manifest import who_am_i
+
+if TYPE_CHECKING:
+    from flame_host.serverless.routing import Router
+    from flamepy._calls.future import ObjectFuture
+    from flamepy._remote.resources import Resource
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+SERVED_RESOURCE = "FLAME_SERVED_RESOURCE"
+"""Variable that tells a Runner's worker which resource it is."""
+
+
+class RemoteFunction(Generic[P, R]):
+    """A function of a resource. Calling it gives what the function gives: a value, or something to await if it is ``async``."""
+
+    def __init__(self, original: Callable[P, R], resource: Resource, dependencies: tuple[str, ...] = ()) -> None:
+        self.__flame_original__ = original
+        self.resource = resource
+        self.dependencies = dependencies
+        functools.update_wrapper(self, original)
+        self._kind = _kind_of(original)
+        _registered(self)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        where = _where(self.resource)
+        if where == "here":
+            return self.__flame_original__(*args, **kwargs)
+        if where == "elsewhere":
+            router = _router()
+            resource, name = router.home_of(self.__module__, self.__qualname__, self.resource.name)
+            if router.is_here(resource):
+                return self.__flame_original__(*args, **kwargs)
+            return cast(R, _shaped(self._kind, functools.partial(router.call, resource, name, args, kwargs)))
+        return cast(R, _of_future(self._kind, lambda: self.submit(*args, **kwargs)))
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> ObjectFuture[R]:
+        """Call it on its resource and go on at once. Only in a program of one's own, not in a deployed worker."""
+        from flamepy._remote.services import service_of_function
+
+        return cast("ObjectFuture[R]", service_of_function(self)(*args, **kwargs))
+
+    def local(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call it here and now, in this process."""
+        return self.__flame_original__(*args, **kwargs)
+
+    def __reduce__(self) -> Any:
+        return _reduced(self)
+
+    def __repr__(self) -> str:
+        return f"<remote function {self.__module__}.{self.__qualname__} of resource {self.resource.name!r}>"
+
+    if TYPE_CHECKING:
+        __name__: str
+        __qualname__: str
+
+
+class RemoteClass:
+    """A class of a resource. Instances with equal constructor arguments are one object in each of its workers."""
+
+    def __init__(self, original: type, resource: Resource, dependencies: tuple[str, ...] = ()) -> None:
+        self.__flame_original__ = original
+        self.resource = resource
+        self.dependencies = dependencies
+        functools.update_wrapper(self, original, updated=())
+        _registered(self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        where = _where(self.resource)
+        if where == "elsewhere":
+            resource, _ = _router().home_of(self.__module__, self.__qualname__, self.resource.name)
+            where = "here" if _router().is_here(resource) else where
+        if where == "here":
+            return self.__flame_original__(*args, **kwargs)
+        inspect.signature(self.__flame_original__).bind(*args, **kwargs)  # a mistake shows here, not at the first method call
+        return RemoteInstance(self, args, kwargs)
+
+    def local(self, *args: Any, **kwargs: Any) -> Any:
+        """Make an instance here, in this process."""
+        return self.__flame_original__(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # asked before anything is set, when it is unpickled or inspected
+            raise AttributeError(name)
+        return getattr(self.__flame_original__, name)
+
+    def __instancecheck__(self, instance: object) -> bool:
+        return isinstance(instance, self.__flame_original__) or (isinstance(instance, RemoteInstance) and instance._remote is self)
+
+    def __mro_entries__(self, bases: tuple[object, ...]) -> tuple[type]:
+        return (self.__flame_original__,)
+
+    def __reduce__(self) -> Any:
+        return _reduced(self)
+
+    def __repr__(self) -> str:
+        return f"<remote class {self.__module__}.{self.__qualname__} of resource {self.resource.name!r}>"
+
+    if TYPE_CHECKING:
+        __name__: str
+        __qualname__: str
+
+
+class RemoteInstance:
+    """An instance that lives in a worker of its resource; its methods are called there."""
+
+    def __init__(self, remote_class: RemoteClass, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._remote = remote_class
+        self._constructor = (args, kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return self._method(name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._method("__call__")(*args, **kwargs)
+
+    def _method(self, name: str) -> Callable[..., Any]:
+        original = self._remote.__flame_original__
+        member = inspect.getattr_static(original, name, None)
+        function = getattr(member, "__func__", member)
+        if not callable(function):
+            found = "is no method" if member is not None else "does not exist"
+            raise AttributeError(f"{name!r} of remote class {original.__qualname__} {found}; only methods can be used from afar")
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            return self._call(name, _kind_of(function), args, kwargs)
+
+        return call
+
+    def _call(self, name: str, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        remote_class = self._remote
+        if who_am_i():
+            router = _router()
+            resource, registered = router.home_of(remote_class.__module__, remote_class.__qualname__, remote_class.resource.name)
+            call = functools.partial(router.call_method, resource, registered, self._constructor, name, args, kwargs)
+            return _shaped(kind, call)
+        from flamepy._remote.services import service_of_instance
+
+        service = service_of_instance(remote_class, *self._constructor)
+        return _of_future(kind, lambda: service.call("" if name == "__call__" else name, *args, **kwargs))
+
+    def __repr__(self) -> str:
+        args, kwargs = self._constructor
+        given = ", ".join([*map(repr, args), *(f"{key}={value!r}" for key, value in kwargs.items())])
+        return f"<{self._remote.__qualname__}({given}) on resource {self._remote.resource.name!r}>"
+
+
+# ---------------------------------------------------------------------- where a call goes
+
+
+def _where(resource: Resource) -> str:
+    """``here``, ``elsewhere`` (by the manifest), or ``service``."""
+    if os.environ.get(SERVED_RESOURCE) == resource.name:
+        return "here"
+    return "elsewhere" if who_am_i() else "service"
+
+
+@functools.cache
+def _router_for(me: str, endpoints: str) -> Router:
+    from flame_host.serverless.routing import Router
+
+    return Router()
+
+
+def _router() -> Router:
+    return _router_for(who_am_i(), os.environ.get("FLAME_ENDPOINTS", ""))
+
+
+def _kind_of(function: Any) -> str:
+    if inspect.isasyncgenfunction(function):
+        return "async generator"
+    if inspect.isgeneratorfunction(function):
+        return "generator"
+    return "async" if inspect.iscoroutinefunction(function) else "function"
+
+
+def _shaped(kind: str, call: Callable[[], Any]) -> Any:
+    """Make a blocking call look like what the function is."""
+    if kind == "function":
+        return call()
+    if kind == "generator":
+        return iter(call())
+    if kind == "async":
+        return asyncio.to_thread(call)
+
+    async def items() -> Any:
+        for item in await asyncio.to_thread(call):
+            yield item
+
+    return items()
+
+
+def _of_future(kind: str, submit: Callable[[], ObjectFuture[Any]]) -> Any:
+    if kind == "function":
+        return submit().get()
+    if kind == "generator":
+        return iter(submit())
+    if kind == "async generator":
+        return aiter(submit())
+
+    async def value() -> Any:
+        # Making the first call may mean installing an environment: not on the caller's loop.
+        return await (await asyncio.to_thread(submit))
+
+    return value()
+
+
+# ---------------------------------------------------------------------- being found again
+
+_by_resource: dict[str, list[RemoteFunction[..., Any] | RemoteClass]] = {}
+
+
+def _registered(made: RemoteFunction[..., Any] | RemoteClass) -> None:
+    _by_resource.setdefault(made.resource.name, []).append(made)
+
+
+def dependencies_of(resource: Resource) -> list[str]:
+    """What the functions of a resource need, as far as this program has met them."""
+    found = [*resource.dependencies]
+    for made in _by_resource.get(resource.name, ()):
+        found += [*made.resource.dependencies, *made.dependencies]
+    return list(dict.fromkeys(found))
+
+
+def by_value(module: str) -> bool:
+    """Whether code of a module cannot be imported by a worker, and travels itself."""
+    if module == "__main__":
+        return True
+    loaded = sys.modules.get("cloudpickle")
+    if loaded is None:
+        return False
+    registered = loaded.list_registry_pickle_by_value()
+    parts = module.split(".")
+    return any(".".join(parts[: count + 1]) in registered for count in range(len(parts)))
+
+
+def _reduced(made: RemoteFunction[..., Any] | RemoteClass) -> Any:
+    original = made.__flame_original__
+    if by_value(original.__module__):
+        return type(made), (original, made.resource, made.dependencies)
+    return _restored, (type(made), original.__module__, original.__qualname__, made.resource, made.dependencies)
+
+
+def _restored(kind: Any, module: str, qualname: str, resource: Resource, dependencies: tuple[str, ...]) -> Any:
+    found = find(module, qualname)
+    return found if isinstance(found, kind) else kind(found, resource, dependencies)
+
+
+def find(module: str, qualname: str) -> Any:
+    found: Any = importlib.import_module(module)
+    for name in qualname.split("."):
+        found = getattr(found, name)
+    return found

@@ -1,0 +1,1 @@
+"""The Runner and its executor."""

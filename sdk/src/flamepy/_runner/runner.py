@@ -1,0 +1,445 @@
+"""The Runner: a project made runnable elsewhere for as long as a ``with`` block lasts."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import dataclasses
+import logging
+import re
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
+
+from flame_host.api import (
+    Application,
+    ApplicationExistsError,
+    ClosedError,
+    ConfigError,
+    PackageRef,
+    Plan,
+    SessionState,
+    intersect_policies,
+    negotiate,
+)
+from flamepy._calls.service import RunnerService
+from flamepy._client import Client, acquire, open_source, release
+from flamepy._refs import ObjectRef
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from flame_host.api import Capabilities, Connection, Resources
+    from flamepy._calls.future import ObjectFuture
+    from flamepy._config.flame_yaml import FlameContext
+    from flamepy._config.settings import Settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_open_names: set[tuple[str, str]] = set()
+_names_lock = threading.Lock()
+
+
+def _workers_capabilities(client: Client, settings: Settings) -> Capabilities:
+    """The engine's, with the Python that the workers are to have: what needs the same one on both sides is refused by that."""
+    offered = client.connection.capabilities()
+    wanted = re.match(r"(?:python)?(\d+\.\d+)", settings.python)
+    if wanted is None or settings.engine.startswith("inline"):  # which has no workers, and runs here
+        return offered
+    return dataclasses.replace(offered, python=wanted[1])
+
+
+class Runner:
+    """Packs the current project, registers it as an application, and serves its functions, classes and instances.
+
+    ::
+
+        with Runner("my-app") as rr:
+            print(rr.service(fn)(1, 3).get())
+
+    Without ``with``, the first use opens it and `close` ends it.
+
+    Args:
+        name: of the application.
+        fail_if_exists: refuse when an application of that name is registered, even with the same package.
+        dependencies: requirements on top of the project's own.
+        python_version: of the workers, ``"3.11"``; by default the project's, else this interpreter's.
+        engine: ``"local"`` (worker processes on this machine, the default), ``"inline"`` (this thread, for a debugger), or an endpoint.
+        project: directory to pack, by default the current one. package: False sends no files.
+        storage, excludes, archivers, installers, serializers, caches, policy: see ``docs/reference/configuration.md``.
+        logs: output of workers shown on standard error: ``"all"``, ``"errors"``, ``"none"``; or a logger that gets it.
+        overwrite: replace an application of that name that has another package.
+        working_directory: of the workers; by default one of the application's own.
+        environments: variables set for the workers.
+        context: in place of the `FlameContext` read from ``flame.yaml``.
+
+    Raises:
+        ConfigError, NegotiationError, PackageError, ApplicationExistsError: when opened; nothing is left behind.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fail_if_exists: bool = False,
+        dependencies: Sequence[str] | None = None,
+        python_version: str | None = None,
+        *,
+        engine: str | None = None,
+        project: str | Path | None = None,
+        package: bool = True,
+        storage: str | None = None,
+        excludes: Sequence[str] | None = None,
+        archivers: Sequence[str] | None = None,
+        installers: Sequence[str] | None = None,
+        serializers: Sequence[str] | None = None,
+        caches: Sequence[str] | None = None,
+        policy: Mapping[str, str] | None = None,
+        logs: str | logging.Logger | None = None,
+        overwrite: bool = False,
+        working_directory: str = "",
+        environments: Mapping[str, str] | None = None,
+        context: FlameContext | None = None,
+    ) -> None:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise ConfigError(f"{name!r} cannot be the name of an application", hint="use letters, digits, '.', '_', '-'")
+        self.name = name
+        self._logger = logs if isinstance(logs, logging.Logger) else None
+        self._keywords: dict[str, Any] = {
+            "engine": engine, "storage": storage, "excludes": excludes, "archivers": archivers, "installers": installers,
+            "serializers": serializers, "caches": caches, "policy": policy, "python": python_version, "dependencies": dependencies,
+            "logs": "all" if self._logger else logs,
+        }  # fmt: skip
+        self._project = Path(project) if project is not None else Path.cwd()
+        self._packs = package
+        self._fail_if_exists = fail_if_exists
+        self._overwrite = overwrite
+        self._working_directory = working_directory
+        self._environments = dict(environments or {})
+        self._context = context
+        self._services: list[RunnerService[..., Any]] = []
+        self._submitters: dict[Any, RunnerService[..., Any]] = {}
+        self._state = "new"
+        self._hurry = False
+        self._undo = contextlib.ExitStack()
+        self._lock = threading.RLock()
+        self._client: Client | None = None
+        self._application: Application | None = None
+        self._settings: Settings | None = None
+
+    # ------------------------------------------------------------------ life
+
+    def open(self: Self) -> Self:
+        """Configure, negotiate, pack, publish, register. What was done is undone when a step fails."""
+        with self._lock:
+            if self._state == "open":
+                return self
+            if self._state == "closed":
+                raise ClosedError(f"Runner {self.name!r} is closed", hint="make another one")
+            with contextlib.ExitStack() as undo:
+                self._open(undo)
+                self._undo = undo.pop_all()
+            self._state = "open"
+            _open.add(self)
+        return self
+
+    def _open(self, undo: contextlib.ExitStack) -> None:
+        from flamepy._calls.by_value import ByValue
+        from flamepy._config.settings import resolve
+
+        self._settings = settings = resolve(self._project, self._keywords, self._context)
+        self._claim_name(settings.engine, undo)
+        self._client = client = acquire(settings.engine)
+        undo.callback(release, client)
+        policy = intersect_policies(client.host.settings.policy, settings.policy)
+        plan = negotiate(settings.wants, client.host.capabilities(), _workers_capabilities(client, settings), policy)
+        package = self._publish(client, plan, settings, undo) if self._packs else None
+        template = client.connection.get_application(settings.context.template)
+        application = Application(
+            name=self.name,
+            package=package,
+            plan=plan,
+            dependencies=settings.dependencies,
+            python_version=settings.python,
+            working_directory=self._working_directory,
+            environments={**(template.environments if template else {}), **self._environments},
+            description=f"{self.name}, by flamepy.Runner",
+            labels=template.labels if template else (),
+            command=template.command if template else "",
+            arguments=template.arguments if template else (),
+        )
+        self._application = self._register(client, application, undo)
+        client.travelling[self.name] = ByValue(client.serializer(plan), self._project if self._packs else None)
+        undo.callback(self._stop_travelling, client)
+        undo.callback(self._close_services)
+
+    def _claim_name(self, endpoint: str, undo: contextlib.ExitStack) -> None:
+        claim = (endpoint, self.name)
+        with _names_lock:
+            if claim in _open_names:
+                raise ApplicationExistsError(
+                    f"a Runner named {self.name!r} is open in this program already", hint="close it first, or choose another name"
+                )
+            _open_names.add(claim)
+        undo.callback(_open_names.discard, claim)
+
+    def _publish(self, client: Client, plan: Plan, settings: Settings, undo: contextlib.ExitStack) -> PackageRef:
+        from flamepy._package.pack import pack
+
+        archiver = client.host.catalog.archiver(plan.archiver)
+        made = pack(self._project, archiver, client.host.root / "packs", excludes=settings.excludes, includes=settings.includes)
+        if settings.storage:
+            store = client.host.catalog.store(plan.store)
+            file = f"{self.name}-{made.digest[:16]}{archiver.suffixes[0]}"
+            url = store.publish(made.path, settings.storage, name=file, digest=made.digest, overwrite=self._overwrite)
+            undo.callback(store.delete, url)
+        else:  # it stands on this machine already, and another program may be using it
+            url = made.path.as_uri()
+        return PackageRef(url=url, digest=made.digest, size=made.size, format=plan.archiver)
+
+    def _register(self, client: Client, application: Application, undo: contextlib.ExitStack) -> Application:
+        connection = client.connection
+        there = connection.get_application(self.name)
+        if there is not None:
+            same = there.package == application.package and there.dependencies == application.dependencies
+            if self._fail_if_exists or not (same or self._overwrite):
+                raise ApplicationExistsError(
+                    f"application {self.name!r} is registered already" + ("" if same else ", with another package"),
+                    hint="choose another name, or Runner(overwrite=True) to replace it",
+                )
+            if same:
+                return there  # whoever registered it will unregister it
+            connection.unregister_application(self.name)
+        connection.register_application(application)
+        undo.callback(self._unregister, connection)
+        return application
+
+    def _stop_travelling(self, client: Client) -> None:
+        travelling = client.travelling.pop(self.name, None)
+        if travelling is not None:
+            travelling.close()
+
+    def _unregister(self, connection: Connection) -> None:
+        """Sessions that were opened by the application's name go with it."""
+        for session in connection.list_sessions():
+            if session.application == self.name and session.state is SessionState.OPEN:
+                connection.close_session(session.session_id)
+        connection.unregister_application(self.name)
+
+    def _close_services(self) -> None:
+        """Close all, whatever happens to one; what is not wanted any more is not waited for."""
+        hurry = self._hurry
+        first: BaseException | None = None
+        for service in reversed(self._services):
+            try:
+                service.close(wait=not hurry)
+            except BaseException as error:
+                first, hurry = first or error, True
+                with contextlib.suppress(Exception):
+                    service._source.session.close(wait=False)
+        self._services.clear()
+        self._submitters.clear()
+        if self._client is not None:
+            with contextlib.suppress(Exception):
+                self._client.connection.objects.delete(f"{self.name}/")
+        if first is not None:
+            raise first
+
+    def close(self, *, wait: bool = True) -> None:
+        """End the services, unregister, delete the package. Closing twice is fine.
+
+        Args:
+            wait: for the calls that were made; otherwise those not yet running fail with `ClosedError`.
+        """
+        self._end(hurry=not wait)
+
+    def _end(self, *, hurry: bool) -> None:
+        with self._lock:
+            if self._state == "closed":
+                return
+            self._state = "closed"
+            self._hurry = hurry
+            _open.discard(self)
+            undo = self._undo.pop_all()
+        undo.close()
+
+    def __enter__(self: Self) -> Self:
+        return self.open()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._end(hurry=kind is not None)
+
+    async def __aenter__(self: Self) -> Self:
+        import asyncio
+
+        return await asyncio.to_thread(self.open)
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        import asyncio
+
+        await asyncio.to_thread(self._end, hurry=kind is not None)
+
+    # ------------------------------------------------------------------ services
+
+    # A class is callable, too, so it comes first; of a coroutine function the future gives what it returns.
+    @overload
+    def service(self, execution_object: type[Any], *a: Any, **options: Any) -> RunnerService[..., Any]: ...
+    @overload
+    def service(self, execution_object: Callable[P, Coroutine[Any, Any, R]], *a: Any, **options: Any) -> RunnerService[P, R]: ...
+    @overload
+    def service(self, execution_object: Callable[P, R], *a: Any, **options: Any) -> RunnerService[P, R]: ...
+    @overload
+    def service(self, execution_object: object, *a: Any, **options: Any) -> RunnerService[..., Any]: ...
+
+    def service(
+        self,
+        execution_object: Any,
+        autoscale: bool | None = None,
+        warmup: int = 0,
+        resreq: Resources | Mapping[str, Any] | str | None = None,
+        *,
+        args: tuple[Any, ...] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        stateful: bool | None = None,
+        **spec: Any,
+    ) -> RunnerService[..., Any]:
+        """Serve a function, a class (instantiated once, where it runs) or an instance.
+
+        Functions run on as many workers as there is work for. A class or an instance is one worker and keeps its state; its calls
+        run in the order they were made.
+
+        Args:
+            autoscale: False gives a function one worker and keeps its calls in order; True gives a class or an instance many
+                workers, each with a state of its own.
+            warmup: workers started at once.
+            resreq: what a worker needs, ``"cpu=1,mem=2g"``.
+            args, kwargs: for the constructor of a class.
+            stateful: the opposite of ``autoscale``, in the words of Flame.
+            spec: ``min_instances``, ``max_instances``, ``retries``, ``timeout``, ``priority``, ``checkpoint``; see
+                `flame_host.api.SessionSpec`.
+        """
+        client, application, settings = self._opened()
+        opened = open_source(
+            client, application, execution_object, args=args, kwargs=kwargs, autoscale=autoscale, stateful=stateful, warmup=warmup,
+            resreq=resreq, logs=settings.logs, logger=self._logger, **spec,
+        )  # fmt: skip
+        service = self._service_class.over(execution_object, opened[0], ordered=opened[1])
+        session_id = opened[0].session.session_id
+        service._on_close = lambda: client.logs.forget(session_id)
+        self._services.append(service)
+        return service
+
+    _service_class: type[RunnerService[..., Any]] = RunnerService
+
+    def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> ObjectFuture[R]:
+        """Call a function once; calls of the same function share a service."""
+        with self._lock:
+            service = self._submitters.get(fn)
+            if service is None:
+                service = self._submitters[fn] = self.service(fn)
+        return service(*args, **kwargs)
+
+    def executor(self) -> Executor:
+        """This Runner as a `concurrent.futures.Executor`; shutting it down leaves the Runner open."""
+        from flamepy._runner.executor import RunnerExecutor
+
+        self._opened()
+        return RunnerExecutor(self)
+
+    # ------------------------------------------------------------------ results
+
+    @overload
+    def get(self, futures: ObjectFuture[T], timeout: float | None = None) -> T: ...
+
+    @overload
+    def get(self, futures: ObjectRef, timeout: float | None = None) -> Any: ...
+
+    @overload
+    def get(self, futures: Iterable[ObjectFuture[T] | ObjectRef], timeout: float | None = None) -> list[T]: ...
+
+    def get(self, futures: Any, timeout: float | None = None) -> Any:
+        """The value of a future or reference; of several, the values in order, and the first failure is raised.
+
+        The timeout is for all together.
+        """
+        from flamepy._calls.gather import get_all, get_one
+
+        return get_one(futures, timeout) if hasattr(futures, "get") else get_all(futures, timeout)
+
+    def ref(self, futures: Iterable[ObjectFuture[Any]], timeout: float | None = None) -> list[ObjectRef]:
+        """Where the values stand in the cache, in order."""
+        from flamepy._calls.gather import ref_all
+
+        return ref_all(futures, timeout)
+
+    def wait(self, futures: Iterable[ObjectFuture[Any]], timeout: float | None = None) -> bool:
+        """Wait until all are done, whatever their outcome, and say whether they are."""
+        from flamepy._calls.gather import wait_all
+
+        return wait_all(futures, timeout)
+
+    def select(self, futures: Iterable[ObjectFuture[T]], timeout: float | None = None) -> Iterator[ObjectFuture[T]]:
+        """The futures as they get done, the first done first."""
+        from flamepy._calls.gather import select
+
+        return select(futures, timeout)
+
+    def put_object(self, obj: Any) -> ObjectRef:
+        """Put a value where all workers can get it; pass the reference as an argument and they see the value."""
+        client, _, _ = self._opened()
+        return ObjectRef.of(client.connection.objects.put(f"{self.name}/shared", client.encode(obj, self.plan)))
+
+    # ------------------------------------------------------------------ about it
+
+    @property
+    def plan(self) -> Plan:
+        """What client and host agreed on."""
+        return self._opened()[1].plan
+
+    @property
+    def application(self) -> Application:
+        return self._opened()[1]
+
+    @property
+    def endpoint(self) -> str:
+        """The engine, as it was found in the configuration."""
+        return self._opened()[0].connection.endpoint
+
+    @property
+    def services(self) -> tuple[RunnerService[..., Any], ...]:
+        return tuple(self._services)
+
+    def _opened(self) -> tuple[Client, Application, Settings]:
+        if self._state == "closed":
+            raise ClosedError(f"Runner {self.name!r} is closed", hint="use it inside its with block")
+        self.open()
+        return cast("tuple[Client, Application, Settings]", (self._client, self._application, self._settings))
+
+    def __repr__(self) -> str:
+        where = f" on {self._client.connection.endpoint}" if self._client is not None and self._state == "open" else ""
+        return f"<Runner {self.name!r} ({self._state}){where}, {len(self._services)} services>"
+
+    def _repr_html_(self) -> str:
+        from flamepy._calls.html import table
+
+        rows = {"name": self.name, "state": self._state, "project": str(self._project)}
+        if self._state == "open":
+            rows |= {"engine": self.endpoint, "serializer": self.plan.serializer}
+            rows |= {f"service {index}": repr(service) for index, service in enumerate(self._services, 1)}
+        return table("Runner", rows)
+
+
+Self = TypeVar("Self", bound=Runner)
+
+_open: set[Runner] = set()
+
+
+@atexit.register
+def _close_leftovers() -> None:
+    """What was opened without ``with`` and never closed ends with the program, without waiting, and leaves nothing published."""
+    for runner in list(_open):
+        with contextlib.suppress(Exception):
+            runner.close(wait=False)
