@@ -114,21 +114,26 @@ def closing_with_work(world: World, chance: random.Random) -> None:
 
 @kind(2, needs_workers=True)
 def kills(world: World, chance: random.Random) -> None:
-    """Workers killed from outside, wherever they are: idle, starting on a task, within one."""
+    """Workers killed from outside, wherever they are: idle, starting on a task, within one, far behind with many."""
     with world.own(max_instances=2) as service:
         for _ in range(3):
+            for number in range(chance.choice([0, 30])):
+                expect(world.take(service("double", number)), 2 * number)
+            victims = [world.take(service("pid")) for _ in range(2)]
             futures = [service("nap", 0.001, number) for number in range(100)]
-            for _ in range(2):
+            futures += [service("echo", number) for number in range(100, up_to(3_000, chance))]
+            for victim in victims:
+                time.sleep(chance.choice([0, 0.01]))
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(world.take(service("pid")), signal.SIGKILL)
-            expect([world.take(future) for future in futures], list(range(100)))
+                    os.kill(victim, signal.SIGKILL)
+            expect([world.take(future) for future in futures], list(range(len(futures))))
 
 
 @kind(1, needs_workers=True)
 def code_that_cannot_be_loaded(world: World, chance: random.Random) -> None:
     """Every call fails, once, and in time."""
     ends: list[Any] = []
-    with world.own(CannotBeImported(), autoscale=True) as service:
+    with world.own(CannotBeImported(), autoscale=True, max_instances=chance.choice([0, 8])) as service:
         futures = []
         for _ in range(chance.choice([1, 2, 8, 100])):
             try:
@@ -138,7 +143,7 @@ def code_that_cannot_be_loaded(world: World, chance: random.Random) -> None:
             else:
                 futures[-1].add_done_callback(ends.append)
         for future in futures:
-            error = future.exception(timeout=60)
+            error = future.exception(timeout=20)
             world.step()
             expect(isinstance(error, (ImportError, FlameError)), True)
     expect(len(ends), len(futures))

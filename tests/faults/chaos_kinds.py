@@ -60,6 +60,23 @@ def single_calls(world: World, chance: random.Random) -> None:
             expect(world.take(future, timeout), 2 * number)
 
 
+@kind(8)
+def few_then_many(world: World, chance: random.Random) -> None:
+    """Single calls, then many, or some that take about as long as an engine waits before it gives those behind to another worker."""
+    with world.some(chance) as service:
+        for _ in range(up_to(30, chance)):
+            for number in range(chance.choice([1, 20, 40])):
+                expect(world.take(service("double", number)), 2 * number)
+            if chance.random() < 0.5:
+                count = up_to(10_000, chance)
+                expect(sum(world.counted(service.map(itertools.repeat("echo"), range(count)))), count * (count - 1) // 2)
+                continue
+            futures = [service(chance.choice(["burn", "nap"]), chance.uniform(0, 0.03), 0)]
+            futures += [service("echo", number) for number in range(1, chance.randint(2, 6))]
+            order = chance.choice([list, reversed])
+            expect([world.take(future) for future in order(futures)], list(order(range(len(futures)))))
+
+
 @kind(4)
 def bursts(world: World, chance: random.Random) -> None:
     with world.some(chance) as service:
@@ -75,7 +92,10 @@ def bursts(world: World, chance: random.Random) -> None:
 @kind(3)
 def naps(world: World, chance: random.Random) -> None:
     with world.some(chance) as service:
-        futures = [(n, service("nap", chance.uniform(0.001, 0.03), n) if chance.random() < 0.3 else service("echo", n)) for n in range(100)]
+        futures = [
+            (n, service(chance.choice(["burn", "nap"]), chance.uniform(0.001, 0.03), n) if chance.random() < 0.3 else service("echo", n))
+            for n in range(100)
+        ]
         chance.shuffle(futures)
         for number, future in futures:
             expect(world.take(future), number)

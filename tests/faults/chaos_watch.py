@@ -58,7 +58,7 @@ class Watch:
             print(f"  thread {thread:#x}: {self._world.doing.get(thread)}, {self._world.steps[thread]} steps, still for {seconds:g} s")
         for complaint in self._heard:
             print(f"  heard before: {complaint}")
-        print("\nservices with calls that are not done:")
+        print("\nservices that are open, or have calls that are not done:")
         for service in self._world.runner.services:
             print(_in_time(lambda service=service: _service(service)), end="", flush=True)
         print("\nprocesses:")
@@ -71,7 +71,7 @@ class Watch:
 
 def _service(service: Any) -> str:
     info = service.info()
-    if not info.pending and not info.running:
+    if info.completion_time is not None and not info.pending and not info.running:
         return ""
     describe = getattr(service._source.session, "describe", None)  # for a diagnostic; not every engine has it
     return f"  {service!r}\n    {info}\n" + (f"    {describe()}\n" if describe is not None else "")
@@ -142,7 +142,7 @@ def belongings() -> dict[str, set[Any]]:
             descriptors.add(f"{fd} {os.readlink(f'/proc/self/fd/{fd}')}")
     return {
         "processes": set(descendants(os.getpid())),
-        "threads": {thread.name for thread in threading.enumerate()},
+        "threads": {f"{thread.name} {thread.ident}" for thread in threading.enumerate()},
         "descriptors": descriptors,
         "shared memory": set(os.listdir("/dev/shm")),
     }

@@ -18,6 +18,14 @@ def nap(seconds: float, value: Any) -> Any:
     return value
 
 
+def burn(seconds: float, value: Any) -> Any:
+    """As a nap, but nothing else in its process gets a turn easily."""
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        pass
+    return value
+
+
 def nap_for_ever() -> None:
     for _ in range(100_000):  # in small pieces: one that is asked to stop does
         time.sleep(0.01)
@@ -48,7 +56,7 @@ TASKS: dict[str, Callable[..., Any]] = {
     "make": lambda kind, letter, size: kind(letter) * size,
     "total": sum,
     "pid": os.getpid,
-} | {function.__name__: function for function in (nap, nap_for_ever, chatter, items, fail)}
+} | {function.__name__: function for function in (nap, burn, nap_for_ever, chatter, items, fail)}
 
 
 def work(what: str, *given: Any) -> Any:
