@@ -70,7 +70,7 @@ def _spin() -> int:
 
 @contextlib.contextmanager
 def busy_pool() -> Iterator[None]:
-    """A process pool of this very program that always has something to do. Made before there are threads: it forks."""
+    """A process pool of this very program that always has something to do. Made before the Runner: it forks."""
     over = threading.Event()
     with concurrent.futures.ProcessPoolExecutor() as pool:
 
@@ -117,13 +117,17 @@ def run(options: argparse.Namespace, seed: int, threads: int, heard: list[str]) 
     with contextlib.ExitStack() as stack:
         if options.load == "sums":
             stack.enter_context(busy_pool())
-        load = stack.enter_context(foreign_load(options.foreign_load))
+        stack.enter_context(foreign_load(options.foreign_load))
         runner = stack.enter_context(Runner(f"chaos-{seed}-{threads}", engine=options.engine, package=False, logs="none"))
         world = World(runner, threads)
-        stack.enter_context(Watch(world, options.patience, story, heard, lambda: [process.kill() for process in load]))
-        with concurrent.futures.ThreadPoolExecutor(threads, "chaos") as pool:
-            for index in range(threads):
-                pool.submit(live, world, index)
+        stack.enter_context(Watch(world, options.patience, story, heard))
+        try:
+            with concurrent.futures.ThreadPoolExecutor(threads, "chaos") as pool:
+                for index in range(threads):
+                    pool.submit(live, world, index)
+        except KeyboardInterrupt:
+            world.failed = True  # the others end with the Runner
+            raise
         with world.watched("closing the Runner"):
             runner.close(wait=not world.failed)
             flamepy.disconnect()

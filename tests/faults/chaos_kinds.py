@@ -213,14 +213,20 @@ def empty_streams(world: World, chance: random.Random) -> None:
 
 @kind(2)
 def streams_left_early(world: World, chance: random.Random) -> None:
-    """With a word to the worker, or by the end of the service."""
-    with world.own(max_instances=2) if chance.random() < 0.3 else world.some(chance) as service:
+    """With a word to the worker; without one, the stream keeps its worker to the end of the service."""
+
+    def leave(service: RunnerService[..., Any]) -> Any:
+        future, taken = service("items", 300), chance.randrange(300)
+        expect(list(itertools.islice(world.counted(future), taken)), list(range(taken)))
+        return future
+
+    with world.some(chance) as service:
         for _ in range(3):
-            future = service("items", 300)
-            taken = chance.randrange(300)
-            expect(list(itertools.islice(world.counted(future), taken)), list(range(taken)))
-            if service in world.services or chance.random() < 0.5:
-                future.cancel()
+            leave(service).cancel()
+    with world.own(max_instances=2) as service:
+        leave(service)
+        expect(world.take(service("double", 1)), 2)
+        service.close(wait=chance.random() < 0.5)
 
 
 @kind(1)

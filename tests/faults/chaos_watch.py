@@ -7,6 +7,7 @@ import faulthandler
 import gc
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -23,12 +24,11 @@ _ALONE = 6  # times the patience that one thread may stand still while others go
 class Watch:
     """Looks at the threads' steps. Counts looks, not seconds: a machine that stands still as a whole is no fault of the load."""
 
-    def __init__(self, world: Any, patience: float, story: str, heard: list[str], on_end: Callable[[], None]) -> None:
+    def __init__(self, world: Any, patience: float, story: str, heard: list[str]) -> None:
         self._world = world
         self._most = int(patience / _LOOKS)
         self._story = story
         self._heard = heard
-        self._on_end = on_end
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="chaos-watch", daemon=True)
 
@@ -48,14 +48,15 @@ class Watch:
             still = {thread: still.get(thread, 0) + 1 if last.get(thread) == count else 0 for thread, count in steps.items()}
             last = steps
             if still and (min(still.values()) >= self._most or max(still.values()) >= self._most * _ALONE):
-                self._report({thread: looks * _LOOKS for thread, looks in still.items()})
-                self._on_end()
-                os._exit(1)
+                try:
+                    self._report({thread: looks * _LOOKS for thread, looks in still.items()})
+                finally:
+                    _end()
 
     def _report(self, still: dict[int, float]) -> None:
         print(f"\nSTUCK: {self._story}", flush=True)
         for thread, seconds in still.items():
-            print(f"  thread {thread:#x}: {self._world.doing.get(thread)}, {self._world.steps[thread]} steps, still for {seconds:g} s")
+            print(f"  thread {thread:#x}: {self._world.doing.get(thread)}, {self._world.steps.get(thread)} steps, still for {seconds:g} s")
         for complaint in self._heard:
             print(f"  heard before: {complaint}")
         print("\nservices that are open, or have calls that are not done:")
@@ -67,6 +68,14 @@ class Watch:
         print("\nthreads:", flush=True)
         faulthandler.dump_traceback(sys.stdout, all_threads=True)
         sys.stdout.flush()
+
+
+def _end() -> None:
+    """With no thread to wait for, and no process left."""
+    for pid in descendants(os.getpid()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    os._exit(1)
 
 
 def _service(service: Any) -> str:
@@ -162,12 +171,12 @@ _SPIN = "import os\nwhile os.getppid() == {}:\n for _ in range(1_000_000): pass"
 
 
 @contextlib.contextmanager
-def foreign_load(wanted: bool) -> Iterator[list[subprocess.Popen[bytes]]]:
+def foreign_load(wanted: bool) -> Iterator[None]:
     """A process on every core that has nothing to do with us and never rests."""
     count = len(os.sched_getaffinity(0)) if wanted else 0
     processes = [subprocess.Popen([sys.executable, "-c", _SPIN.format(os.getpid())]) for _ in range(count)]
     try:
-        yield processes
+        yield
     finally:
         for process in processes:
             process.kill()

@@ -28,6 +28,6 @@ def test_under_a_mixed_load_every_call_ends_as_promised(engine: str, seed: int, 
         stderr=subprocess.STDOUT,
         text=True,
         timeout=SECONDS + 200,
-        env={**environment, "HOME": str(tmp_path), "FLAME_HOST_OFFLINE": "1"},
+        env={**environment, "HOME": str(tmp_path), "TMPDIR": str(tmp_path), "FLAME_HOST_OFFLINE": "1"},
     )
     assert done.returncode == 0, done.stdout
