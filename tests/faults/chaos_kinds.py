@@ -103,8 +103,8 @@ def naps(world: World, chance: random.Random) -> None:
 
 @kind(3)
 def large_values(world: World, chance: random.Random) -> None:
-    """Both ways at once, more than the sockets hold; within the pickle (bytes) and beside it (bytearray)."""
-    size = chance.choice([64 << 10, 256 << 10, 1 << 20, 4 << 20, 24 << 20])
+    """Both ways at once, more than the sockets hold, some behind a slow call; within the pickle (bytes) and beside it (bytearray)."""
+    size = chance.choice([20 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 24 << 20])
     type_ = chance.choice([bytes, bytearray])
     with world.some(chance) as service:
         calls = []
@@ -113,6 +113,8 @@ def large_values(world: World, chance: random.Random) -> None:
             way = chance.choice(["echo", "length", "make"])
             given = ("make", type_, [letter], size) if way == "make" else (way, value)
             calls.append((size if way == "length" else value, service(*given)))
+            if chance.random() < 0.1:
+                calls.append((letter, service(chance.choice(["burn", "nap"]), 0.03, letter)))
         chance.shuffle(calls)
         for promised, future in calls:
             expect(world.take(future), promised)
