@@ -108,7 +108,7 @@ def _process(pid: int) -> str:
         status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
         waits = [Path(f"/proc/{pid}/task/{thread}/wchan").read_text() for thread in os.listdir(f"/proc/{pid}/task")]
         return f"  {pid} below {status['PPid'].strip()}, {status['State'].strip()}, its threads: {', '.join(waits)}"
-    return f"  {pid} has ended"
+    return f"  {pid} has ended, or is not ours to look into"
 
 
 def descendants(pid: int) -> list[int]:
