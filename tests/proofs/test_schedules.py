@@ -35,8 +35,8 @@ FAULTS = {
     "who has driven leaves the socket paused": (
         "flame_host/engine/link.py",
         "        self._paused = False\n        self._io.resume(self._sock.fileno())",
-        "        self._paused = False",
-        "small",
+        "        return",
+        "mixed",
     ),
     "what is left unsent is sent once only": (
         "flame_host/engine/outbox.py",
@@ -63,10 +63,10 @@ FAULTS = {
         "        if number != self.current:\n            raise SystemExit\n        self.credit = (number, taken)\n",
         "mixed",
     ),
-    "a session goes to rest without looking again": (
+    "a session goes to rest and is believed awake": (
         "flame_host/engine/session.py",
-        "        self._watched = False\n        if self._has_work():  # it came in between; its submitter saw us still watching\n            self.look_after()\n",
-        "        self._watched = False\n",
+        "        self._watched = False\n        if self._has_work():",
+        "        if self._has_work():",
         "quiet",
     ),
     "a failed start is tried again for ever": (
@@ -77,16 +77,14 @@ FAULTS = {
     ),
     "a submitter does not look whether the session was closed": (
         "flame_host/engine/session.py",
-        "        if self._refusal is not None:  # closed, or broken, since the first line: whoever did that may have looked before we queued\n"
-        "            self._fail_queued(self._refusal)\n",
-        "",
+        "looked before we queued\n            self._fail_queued(self._refusal)\n",
+        "looked before we queued\n            pass\n",
         "closing",
     ),
     "the items of a stream are kept where its end goes": (
         "sdk/src/flamepy/_calls/future.py",
-        'return cast(T, iter(self._extra["items"]) if self._extra is not None and "items" in self._extra else self._value)',
-        'self._value = iter(self._extra["items"]) if self._extra is not None and "items" in self._extra else self._value\n'
-        "        return cast(T, self._value)",
+        'return cast(T, Stream(self._extra["items"]))\n        return',
+        'self._value = Stream(self._extra["items"])\n        return',
         "mixed",
     ),
     "a callback of the user's runs in the engine's thread": (
@@ -97,8 +95,8 @@ FAULTS = {
     ),
     "a loop closes what somebody is about to wake it by": (
         "flame_host/engine/loop.py",
-        "        with self._waking:  # not while somebody is about to wake us: the descriptor would be another's\n            self._readers.close()",
-        "        if True:\n            self._readers.close()",
+        "        with self._waking:  # not while",
+        "        if True:  # not while",
         "mixed",
     ),
 }

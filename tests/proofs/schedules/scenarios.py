@@ -174,6 +174,7 @@ def quiet(chance: random.Random) -> None:
         futures = [service("give", number), service("give", number + 1)]
         expect([future.get() for future in futures], [number, number + 1])
         time.sleep(chance.choice([0.98, 0.995, 1.0, 1.005, 1.01, 1.02]))
+    limits(service, chance)
     service.session.close()
     connection.close()
 

@@ -335,9 +335,9 @@ class SimLock:
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         machine = Machine.current
         machine.step()
-        if _held(self._owner):
-            if not blocking or not machine.wait(lambda: not _held(self._owner), None if timeout < 0 else timeout):
-                return False
+        left = None if timeout < 0 else timeout
+        if _held(self._owner) and not (blocking and machine.wait(lambda: not _held(self._owner), left)):
+            return False
         self._owner = machine.running or self
         return True
 

@@ -577,7 +577,11 @@ class ObjectFuture(Future[T]):
 
     def _given(self) -> T:
         """What `get` gives, once there is no error. Of a stream its items: ``_value`` is for its end, which may come any moment."""
-        return cast(T, iter(self._extra["items"]) if self._extra is not None and "items" in self._extra else self._value)
+        if self._extra is not None and "items" in self._extra:
+            from flamepy._calls.streams import Stream
+
+            return cast(T, Stream(self._extra["items"]))
+        return cast(T, self._value)
 
     def _decode_outcome(self) -> BaseException | None:
         kind = self._kind
