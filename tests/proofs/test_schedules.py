@@ -32,23 +32,17 @@ FAULTS = {
         "                self.recalling = False",
         "mixed",
     ),
-    "who has driven leaves the socket paused": (
+    "who has driven leaves the socket paused, and nobody looks after it": (
         "flame_host/engine/link.py",
-        "        self._paused = False\n        self._io.resume(self._sock.fileno())",
-        "        return",
-        "mixed",
+        "            self._paused = True\n            self._io.pause(self._sock.fileno())",
+        "            self._io.pause(self._sock.fileno())\n            self._resume = lambda: None",
+        "turns",
     ),
     "what is left unsent is sent once only": (
         "flame_host/engine/outbox.py",
         "            if not self._send_some():\n                self._loop.write(self._sock.fileno(), self._go_on)\n                return",
         "            if not self._send_some():\n                return",
-        "mixed",
-    ),
-    "nobody is told that there is room again": (
-        "flame_host/engine/outbox.py",
-        "        self._on_drained()\n",
-        "",
-        "mixed",
+        "sending",
     ),
     "credit counts only when it comes while the worker waits for it": (
         "flame_host/worker/runtime/bootstrap.py",
@@ -85,7 +79,7 @@ FAULTS = {
         "sdk/src/flamepy/_calls/future.py",
         'return cast(T, Stream(self._extra["items"]))\n        return',
         'self._value = Stream(self._extra["items"])\n        return',
-        "mixed",
+        "streaming",
     ),
     "a callback of the user's runs in the engine's thread": (
         "sdk/src/flamepy/_calls/future.py",
@@ -97,7 +91,7 @@ FAULTS = {
         "flame_host/engine/loop.py",
         "        with self._waking:  # not while",
         "        if True:  # not while",
-        "mixed",
+        "small",
     ),
 }
 

@@ -21,7 +21,7 @@ from simulation import BoundedStrategy, Finding, Machine, RandomStrategy  # noqa
 from world import WATCHED, cleaned  # noqa: E402
 
 MOST = 400_000
-_WEIGHTS = {"mixed": 6, "quiet": 1, "closing": 2, "stateful": 1, "no_start": 2, "small": 1}
+_WEIGHTS = {"mixed": 6, "streaming": 1, "sending": 1, "turns": 1, "quiet": 1, "closing": 2, "stateful": 1, "no_start": 2, "small": 1}
 
 
 def watched(file: str) -> bool:

@@ -76,6 +76,11 @@ def streams(service: Service, chance: random.Random) -> None:
         expect(list(service("items", count)), list(range(count)))
 
 
+def short_streams(service: Service, chance: random.Random) -> None:
+    for count in (0, 1, 2):
+        expect(list(service("items", count)), list(range(count)))
+
+
 def end_of_stream(service: Service, chance: random.Random) -> None:
     """Nobody takes the items; who waits for the end gets it."""
     if not service("items", 80).wait():
@@ -133,11 +138,11 @@ STEPS: tuple[Callable[[Service, random.Random], None], ...] = (
 # ---------------------------------------------------------------------------------------------------- scenarios
 
 
-def mixed(chance: random.Random) -> None:
-    """One to three threads on one service, each doing two or three things; then it is closed, waiting or not."""
+def mixed(chance: random.Random, steps: tuple[Callable[[Service, random.Random], None], ...] = STEPS) -> None:
+    """One to three threads on one service, each doing one or two things; then it is closed, waiting or not."""
     connection = Connection(cores=2)
     service = connection.service(work, retries=1000)
-    programs = [[chance.choice(STEPS) for _ in range(chance.randrange(1, 3))] for _ in range(chance.randrange(1, 4))]
+    programs = [[chance.choice(steps) for _ in range(chance.randrange(1, 3))] for _ in range(chance.randrange(1, 4))]
     errors: list[BaseException] = []
 
     def live(program: list[Callable[[Service, random.Random], None]], own: random.Random) -> None:
@@ -245,6 +250,26 @@ def small(chance: random.Random) -> None:
     connection.close()
 
 
-SCENARIOS = {"mixed": mixed, "quiet": quiet, "closing": closing, "stateful": stateful, "no_start": no_start, "small": small}
-LIMITS = {"mixed": 4.5, "quiet": 8.0, "closing": 4.0, "stateful": 4.0, "no_start": 4.0, "small": 3.0}
+SCENARIOS: dict[str, Callable[[random.Random], None]] = {
+    "mixed": mixed,
+    "streaming": lambda chance: mixed(chance, (short_streams,)),
+    "sending": lambda chance: mixed(chance, (large,)),
+    "turns": lambda chance: mixed(chance, (calls, burst)),
+    "quiet": quiet,
+    "closing": closing,
+    "stateful": stateful,
+    "no_start": no_start,
+    "small": small,
+}
+LIMITS = {
+    "mixed": 4.5,
+    "streaming": 4.0,
+    "sending": 4.0,
+    "turns": 4.0,
+    "quiet": 8.0,
+    "closing": 4.0,
+    "stateful": 4.0,
+    "no_start": 4.0,
+    "small": 3.0,
+}
 """Seconds of the machine's clock: fewer than the stall watch waits, so that nothing is rescued unseen."""
