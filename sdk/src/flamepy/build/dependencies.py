@@ -19,7 +19,8 @@ from flamepy.build.errors import BuildError, Problem
 __all__ = ["Target", "install", "requirements_of", "take_over"]
 
 _SECONDS = 1800
-_BUNDLED = {"flame-host", "flame-host-sdk", "flamepy"}
+_BUNDLED = {"flame-host", "flame-host-sdk", "flamepy", "runpod-flash", "tetra-rp"}
+"""What the archive brings itself, or stands in for."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _INCLUDE = re.compile(r"^(-r|--requirement|-c|--constraint)[ =]\s*(.+)$")
 _MACHINE_FILES = {"direct_url.json", "uv_cache.json", ".lock", "uv_build.json"}

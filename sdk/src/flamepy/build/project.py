@@ -121,7 +121,9 @@ def _build(build: _Build, archive: Path, size_limit: int) -> BuildReport:
     build.progress("looking for @remote functions")
     for directory in source_roots(build.root):
         refuse_if_there(build.root / directory)  # the scanner would take it for us
-    functions = RemoteDecoratorScanner(build.root, build.excludes).discover_remote_functions()
+    scanner = RemoteDecoratorScanner(build.root, build.excludes)
+    functions = scanner.discover_remote_functions()
+    build.notes += scanner.notes
     if not functions:
         raise BuildError(
             f"no @remote function was found in {build.root}",
@@ -132,7 +134,7 @@ def _build(build: _Build, archive: Path, size_limit: int) -> BuildReport:
     _copy_project(build)
     requirements = requirements_of(build.root, [*_declared(manifest), *more])
     installed = _install(build, requirements)
-    bundle_runtime(build.directory, modules, present=installed)
+    bundle_runtime(build.directory, modules, present=installed, stand_ins=scanner.stand_ins)
     handlers = _handlers(build, manifest)
     build.progress("writing the archive")
     digest, size = write_archive(build.directory, archive, size_limit=size_limit)

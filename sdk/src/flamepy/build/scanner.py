@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from flamepy._package.pack import checked_root
 from flamepy.build.errors import BuildError, Problem
 from flamepy.build.leftovers import mentions, names_of_ours, report_leftovers
 from flamepy.build.modules import SourceModule, project_files, read_modules
-from flamepy.build.resolution import resolve_resource, texts_of
+from flamepy.build.resolution import resolve_resource, route_of, texts_of
 from flamepy.build.statements import Interpreter
-from flamepy.build.values import Constant, ProjectModule, RemoteValue, Unknown, Value, entries_of
+from flamepy.build.values import Constant, ProjectModule, RemoteValue, ResourceValue, Unknown, Value, entries_of
+from flamepy.flash.names import IMPORT_NAMES
 
 __all__ = ["RemoteDecoratorScanner", "RemoteFunctionMetadata"]
 
@@ -39,6 +40,9 @@ class RemoteFunctionMetadata:
         parameters: as they are written, ``"x: int = 3"``; for a class, its constructor's.
         original: ``module:qualname`` of the definition, when it is served under another name.
         settings: the resource's, as `flamepy.Resource` has them.
+        route: HTTP method and path it answers, if any. is_generator: whether it yields its results.
+        to_set: variables of the resource's ``env`` whose values come from the environment: where from, and the default.
+        given: settings the program says itself; None for all of them.
     """
 
     function_name: str
@@ -56,6 +60,14 @@ class RemoteFunctionMetadata:
     system_dependencies: tuple[str, ...] = ()
     original: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    route: tuple[str, str] | None = None
+    is_generator: bool = False
+    to_set: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
+    given: frozenset[str] | None = None
+
+    def gives(self, setting: str) -> bool:
+        """Whether the program says it, and it is no default."""
+        return self.given is None or setting in self.given
 
 
 class RemoteDecoratorScanner:
@@ -71,6 +83,8 @@ class RemoteDecoratorScanner:
         self._modules: dict[str, SourceModule] = {}
         self._interpreters: dict[str, Interpreter] = {}
         self._packages: set[str] = set()
+        self.notes: list[str] = []
+        self.clients: dict[str, Mapping[str, Any]] = {}
 
     def discover_remote_functions(self) -> list[RemoteFunctionMetadata]:
         """All of them, by file and line.
@@ -98,10 +112,28 @@ class RemoteDecoratorScanner:
             interpreter = self._interpreted(module)
             if mentions(module.tree, words):
                 report_leftovers(module.tree, interpreter.evaluator, interpreter.names)
-            problems += interpreter.evaluator.problems
+            problems += [*interpreter.evaluator.problems, *self._unused(interpreter)]
+            self.notes += interpreter.evaluator.notes
         if problems:
             raise BuildError(problems, hint="mend these, or leave files out with --exclude or .flameignore")
         return sorted(found, key=lambda function: (str(function.file_path), function.line))
+
+    @property
+    def stand_ins(self) -> list[str]:
+        """Import names of another SDK that the project uses, wherever in its files."""
+        return [name for name in IMPORT_NAMES if any(_imports(module.tree, name) for module in self._modules.values())]
+
+    def _unused(self, interpreter: Interpreter) -> Iterator[Problem]:
+        """Endpoints that nothing is on; a plain resource may be left over, and is only told about."""
+        for resource in interpreter.evaluator.resources:
+            if resource.used or resource.is_client:
+                continue
+            shown = resource.variable or f"{resource.type_name}(…)"
+            if resource.is_endpoint:
+                message = f"{shown} is an endpoint, and nothing that can be seen is on it; decorate a function, or write id= for a client"
+                yield Problem(resource.file, resource.line, message)
+            else:
+                self.notes.append(f"{resource.file}:{resource.line}: {shown} is a resource that nothing runs on")
 
     # ------------------------------------------------------------------ the project, for the interpreters
 
@@ -144,13 +176,17 @@ class RemoteDecoratorScanner:
         if problem:
             interpreter.evaluator.problems.append(Problem(module.file, made.line, problem))
             return None
-        resource, problems = resolve_resource(decorator, module.file)
+        resource, problems = resolve_resource(decorator, module.file, definition.node.name)
+        route, wrong_route = route_of(decorator, module.file, resource, definition)
         dependencies, more = texts_of(decorator.options.get("dependencies"), "dependencies", module.file, decorator.line)
         system, most = texts_of(decorator.options.get("system_dependencies"), "system_dependencies", module.file, decorator.line)
         local, wrong = _is_local(made, module.file)
-        interpreter.evaluator.problems += [*problems, *more, *most, *wrong]
+        interpreter.evaluator.problems += [*problems, *wrong_route, *more, *most, *wrong]
+        if isinstance(decorator.resource, ResourceValue):
+            decorator.resource.used = True
         if local or resource is None:
             return None
+        interpreter.evaluator.notes += resource.notes
         original = f"{definition.module}:{definition.qualname}"
         is_class = isinstance(node, ast.ClassDef)
         return RemoteFunctionMetadata(
@@ -169,6 +205,10 @@ class RemoteDecoratorScanner:
             system_dependencies=system,
             original="" if original == f"{module.name}:{made.name}" else original,
             settings=resource.settings,
+            route=route,
+            is_generator=is_generator(node),
+            to_set=resource.to_set,
+            given=resource.given,
         )
 
 
@@ -192,6 +232,29 @@ def _is_local(made: RemoteValue, file: str) -> tuple[bool, list[Problem]]:
     if value is None or isinstance(known, bool):
         return bool(known), []
     return False, [Problem(file, made.decorator.line, "remote(local=…) must be written as True or False")]
+
+
+def _imports(tree: ast.Module, name: str) -> bool:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == name and not node.level:
+            return True
+        if isinstance(node, ast.Import) and any(alias.name.partition(".")[0] == name for alias in node.names):
+            return True
+    return False
+
+
+def is_generator(node: ast.AST) -> bool:
+    """Whether a function yields, itself and not in a function inside it."""
+    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return False
+    waiting: list[ast.AST] = list(node.body)
+    while waiting:
+        inner = waiting.pop()
+        if isinstance(inner, (ast.Yield, ast.YieldFrom)):
+            return True
+        if not isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
+            waiting += ast.iter_child_nodes(inner)
+    return False
 
 
 def _constructor(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> ast.FunctionDef | ast.AsyncFunctionDef | None:

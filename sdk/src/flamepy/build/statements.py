@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 
@@ -10,6 +11,7 @@ from flamepy.build.changes import changed_by_functions
 from flamepy.build.expressions import Evaluator, Program
 from flamepy.build.modules import SourceModule
 from flamepy.build.values import (
+    FLASH_NAMES,
     OUR_NAMES,
     Collection,
     Constant,
@@ -24,6 +26,7 @@ from flamepy.build.values import (
     either,
     external,
     is_ours,
+    of_flash,
 )
 
 Names = dict[str, Value]
@@ -71,7 +74,7 @@ class Interpreter:
         definition = Definition(node, self.module.name, qualname, attributes, bases)
         value: Value = definition
         for decorator in reversed(node.decorator_list):
-            found = self.evaluator.evaluate(decorator, names)
+            found = self.evaluator.as_decorator(self.evaluator.evaluate(decorator, names), decorator)
             if not is_ours(found):
                 self._look_alike(decorator, found, names)
                 continue
@@ -124,6 +127,8 @@ class Interpreter:
     def _bind(self, target: ast.expr, value: Value, source: ast.expr, names: Names, condition: str) -> None:
         if isinstance(target, ast.Name):
             self.evaluator.use(value, source)
+            if isinstance(value, ResourceValue):
+                value.variable = value.variable or target.id
             if isinstance(value, RemoteValue) and not value.name and not isinstance(names, _Scope):
                 value.name, value.conditional = target.id, condition
             # Going through all functions takes as long as everything else, and few modules need it.
@@ -147,6 +152,9 @@ class Interpreter:
         """``owner[key] = value``, ``owner.name = value``, or their deletion."""
         owner = self.evaluator.evaluate(target.value, names)
         if isinstance(owner, Collection):
+            key = self.evaluator.evaluate(target.slice, names) if isinstance(target, ast.Subscript) else None
+            if isinstance(key, Constant) and value is not None:
+                owner.later[key.value] = value
             owner.spoiled = f"line {target.lineno} changes it: {ast.unparse(target)}"
         elif isinstance(target, ast.Attribute) and isinstance(owner, Definition):
             owner.attributes[target.attr] = Unknown("it is deleted") if value is None else value
@@ -182,6 +190,13 @@ class Interpreter:
                 names[alias.asname or alias.name] = self._program.member(source, alias.name)
             else:
                 names[alias.asname or alias.name] = external(f"{source}.{alias.name}")
+                self._note_unknown(node, source, alias.name)
+
+    def _note_unknown(self, node: ast.ImportFrom, source: str, name: str) -> None:
+        if of_flash(source) and name not in FLASH_NAMES:
+            self.evaluator.note(
+                node, f"{source} has no {name!r} here, so importing this module will fail; flamepy has its public names only"
+            )
 
     def _source_of(self, node: ast.ImportFrom) -> str:
         if not node.level:
@@ -193,8 +208,8 @@ class Interpreter:
     def _star(self, source: str, names: Names) -> None:
         if self._program.has_module(source):
             names.update(self._program.public_members(source))
-        elif source == "flamepy":
-            names.update({name: external(f"flamepy.{name}") for name in OUR_NAMES})
+        elif source == "flamepy" or of_flash(source):
+            names.update({name: external(f"{source}.{name}") for name in (FLASH_NAMES if of_flash(source) else OUR_NAMES)})
         else:
             self.foreign_stars.append(source)
 
@@ -211,6 +226,10 @@ class Interpreter:
         if "__name__" in test and "__main__" in test:
             self._block(node.orelse, names, prefix, condition)
             return  # what it decorates, the search for leftovers finds
+        known = self.evaluator.evaluate(node.test, names)
+        if isinstance(known, Constant):
+            self._block(node.body if known.value else node.orelse, names, prefix, condition)
+            return
         other = names.copy()
         self._block(node.body, names, prefix, f"if {test}")
         self._block(node.orelse, other, prefix, f"else of if {test}")
@@ -224,6 +243,8 @@ class Interpreter:
     def _try(self, node: ast.Try, names: Names, prefix: str, condition: str) -> None:
         self._block(node.body, names, prefix, condition)
         for handler in node.handlers:
+            if self._never_runs(handler, node.body):
+                continue
             aside = names.copy()
             self._block(handler.body, aside, prefix, "except")
             for name, value in aside.items():
@@ -232,6 +253,18 @@ class Interpreter:
         self._block(node.finalbody, names, prefix, condition)
 
     _trystar = _try
+
+    def _never_runs(self, handler: ast.ExceptHandler, body: list[ast.stmt]) -> bool:
+        """Whether it catches the failure of imports, all of which are of what a worker has in any case."""
+        caught = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+        if not all(isinstance(kind, ast.Name) and kind.id in ("ImportError", "ModuleNotFoundError") for kind in caught):
+            return False
+        found = [self._source_of(node) for node in body if isinstance(node, ast.ImportFrom)]
+        found += [alias.name for node in body if isinstance(node, ast.Import) for alias in node.names]
+        return bool(found) and any(of_flash(name) for name in found) and all(of_flash(name) or self._is_here(name) for name in found)
+
+    def _is_here(self, module: str) -> bool:
+        return self._program.has_module(module) or module.partition(".")[0] in sys.stdlib_module_names
 
     def _after_handler(self, body: Value | None, handler: Value, line: int) -> Value:
         """What holds after a ``try``: what the body binds, for there it succeeds in a worker, too, unless it is about endpoints."""
