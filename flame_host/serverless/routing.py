@@ -193,6 +193,8 @@ class _Exchange:
             pause = min(pause * 2, _LONGEST_PAUSE)
             answer = self._request("GET", f"/status/{answer.get('id')}", None)
         output = answer.get("output") if "status" in answer else answer
+        if isinstance(output, list) and len(output) == 1:  # of a worker that streams, to which this was one value
+            output = output[0]
         if isinstance(output, Mapping) and "success" in output:
             return output
         if answer.get("error"):

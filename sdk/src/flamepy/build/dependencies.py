@@ -19,6 +19,8 @@ from flamepy.build.errors import BuildError, Problem
 __all__ = ["Target", "install", "requirements_of", "take_over"]
 
 _SECONDS = 1800
+HTTP_REQUIREMENTS = ("fastapi>=0.100", "uvicorn>=0.20", "python-multipart")
+"""Of resources with routes."""
 _BUNDLED = {"flame-host", "flame-host-sdk", "flamepy", "runpod-flash", "tetra-rp"}
 """What the archive brings itself, or stands in for."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -46,14 +48,16 @@ class Target:
         return not self.platform and self.python in ("", f"{sys.version_info.major}.{sys.version_info.minor}")
 
 
-def requirements_of(root: Path, declared: Iterable[str]) -> list[str]:
+def requirements_of(root: Path, declared: Iterable[str], needed: Iterable[str] = ()) -> list[str]:
     """Lines as an installer reads them: of ``requirements.txt``, ``pyproject.toml``, ``[tool.flame]`` and the decorators.
 
     Args:
-        declared: by the resources and decorators.
+        declared: by the resources and decorators. needed: by the handlers; added unless the project names them itself.
     """
     lines = [*_of_file(root / "requirements.txt"), *_of_pyproject(root), *ToolTable.of(root).values.get("dependencies", ()), *declared]
-    return [line for line in dict.fromkeys(lines) if _name_of(line) not in _BUNDLED]
+    wanted = [line for line in dict.fromkeys(lines) if _name_of(line) not in _BUNDLED]
+    names = {_name_of(line) for line in wanted}
+    return [*wanted, *(line for line in needed if _name_of(line) not in names)]
 
 
 def _of_file(path: Path) -> list[str]:

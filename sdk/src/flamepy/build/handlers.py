@@ -12,10 +12,21 @@ from typing import Any
 from flamepy.build.errors import BuildError, Problem
 from flamepy.build.manifest import handler_module
 
-__all__ = ["HandlerGenerator", "check_imports"]
+__all__ = ["HandlerGenerator", "check_imports", "streams"]
 
 _SECONDS = 300
-_TAKEN = {"FUNCTION_REGISTRY", "ROOT", "create_handler", "handler", "importlib", "os", "runpod", "sys"}
+_TAKEN = {
+    "FUNCTION_REGISTRY",
+    "ROOT",
+    "ROUTES",
+    "app",
+    "create_app",
+    "create_concurrent_handler",
+    "create_handler",
+    "either",
+    "with_requests",
+}
+_TAKEN |= {"create_stream_handler", "handler", "serve", "importlib", "os", "runpod", "sys"}
 
 _TEMPLATE = '''"""Handler of the resource {resource}. Made by `flame build`; do not edit: the next build writes it again."""
 
@@ -28,19 +39,33 @@ sys.path[:0] = [path for path in {paths} if path not in sys.path]
 os.environ.setdefault("FLAME_RESOURCE_NAME", {resource})
 os.environ.setdefault("FLAME_MANIFEST_PATH", os.path.join(ROOT, "flash_manifest.json"))
 
-from flame_host.handler import create_handler  # noqa: E402
+from flame_host.handler import {factory}  # noqa: E402
 
 {bindings}
 
 FUNCTION_REGISTRY = {registry}
 
-handler = create_handler(FUNCTION_REGISTRY)
+handler = {factory}({arguments})
+{main}'''
 
+_QUEUE = """
 if __name__ == "__main__":
     import runpod
 
-    runpod.serverless.start({{"handler": handler}})
-'''
+    runpod.serverless.start({{{options}}})
+"""
+
+_ROUTES = """
+from flame_host.serverless.http import create_app, serve, with_requests  # noqa: E402
+
+ROUTES = {routes}
+
+app = create_app(ROUTES, handler, title={title})
+either = with_requests(handler, app)
+
+if __name__ == "__main__":
+    serve(app)
+"""
 
 _PROBE = "import importlib, sys; sys.path.insert(0, sys.argv[1]); sys.exit(not callable(importlib.import_module(sys.argv[2]).handler))"
 
@@ -63,7 +88,7 @@ class HandlerGenerator:
             path = self.build_dir / f"{handler_module(resource)}.py"
             if path.exists():
                 raise BuildError([Problem(path.name, 0, f"stands where the handler of resource {resource!r} goes; rename it")])
-            text = self._text(resource, entry.get("functions") or ())
+            text = self._text(resource, entry)
             try:
                 compile(text, path.name, "exec")
             except (SyntaxError, ValueError) as error:
@@ -72,9 +97,9 @@ class HandlerGenerator:
             written.append(path)
         return written
 
-    def _text(self, resource: str, functions: Iterable[Mapping[str, Any]]) -> str:
-        bindings, registry, taken = [], [], set(_TAKEN)
-        for function in functions:
+    def _text(self, resource: str, entry: Mapping[str, Any]) -> str:
+        bindings, registry, routes, taken = [], [], [], set(_TAKEN)
+        for function in entry.get("functions") or ():
             name, module = function["name"], function["module"]
             bound = name.replace(".", "_")
             while bound in taken:
@@ -82,14 +107,42 @@ class HandlerGenerator:
             taken.add(bound)
             bindings.append(f"{bound} = importlib.import_module({_quoted(module)}).{name}")
             registry.append(f"    {_quoted(name)}: {bound},")
+            if "route" in function:
+                route = function["route"]
+                routes.append(f"    ({_quoted(route['method'])}, {_quoted(route['path'])}): {bound},")
         roots = self.manifest.get("source_paths") or ["."]
         paths = ", ".join("ROOT" if root == "." else f"os.path.join(ROOT, {_quoted(root)})" for root in roots)
+        factory, arguments, options = _kind_of(entry)
+        if routes:
+            main = _ROUTES.format(routes="{\n" + "\n".join(routes) + "\n}", title=_quoted(resource))
+        else:
+            main = _QUEUE.format(options=", ".join(['"handler": handler', *options]))
         return _TEMPLATE.format(
             resource=_quoted(resource),
+            factory=factory,
+            arguments=arguments,
+            main=main,
             paths=f"[{paths}]",
             bindings="\n".join(bindings) or "# This resource has no functions.",
             registry="{\n" + "\n".join(registry) + "\n}" if registry else "{}",
         )
+
+
+def streams(entry: Mapping[str, Any]) -> bool:
+    """Whether a resource's handler sends what its functions yield as it comes: if all of them yield, and none answers HTTP."""
+    functions = entry.get("functions") or ()
+    return bool(functions) and all(function.get("is_generator") and "route" not in function for function in functions)
+
+
+def _kind_of(entry: Mapping[str, Any]) -> tuple[str, str, list[str]]:
+    """Name of the factory, its arguments, and what the worker is told besides the handler."""
+    most = int(entry.get("max_concurrency") or 1)
+    concurrency = [f'"concurrency_modifier": lambda current: {most}'] if most > 1 else []
+    if streams(entry):
+        return "create_stream_handler", "FUNCTION_REGISTRY", ['"return_aggregate_stream": True', *concurrency]
+    if most > 1:
+        return "create_concurrent_handler", f"FUNCTION_REGISTRY, {most}", concurrency
+    return "create_handler", "FUNCTION_REGISTRY", []
 
 
 def _quoted(text: str) -> str:

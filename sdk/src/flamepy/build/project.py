@@ -14,7 +14,7 @@ from typing import Any
 from flamepy._config.settings import resolve
 from flamepy._package.pack import checked_root
 from flamepy.build.archive import files_below, sizes_of, write_archive
-from flamepy.build.dependencies import Target, install, requirements_of, take_over
+from flamepy.build.dependencies import HTTP_REQUIREMENTS, Target, install, requirements_of, take_over
 from flamepy.build.errors import BuildError
 from flamepy.build.handlers import HandlerGenerator, check_imports
 from flamepy.build.manifest import ManifestBuilder, write_manifest
@@ -132,7 +132,7 @@ def _build(build: _Build, archive: Path, size_limit: int) -> BuildReport:
     manifest, modules, more = _manifest(build, functions)
     _start_over(build)
     _copy_project(build)
-    requirements = requirements_of(build.root, [*_declared(manifest), *more])
+    requirements = requirements_of(build.root, [*_declared(manifest), *more], needed=HTTP_REQUIREMENTS if "routes" in manifest else ())
     installed = _install(build, requirements)
     bundle_runtime(build.directory, modules, present=installed, stand_ins=scanner.stand_ins)
     handlers = _handlers(build, manifest)
