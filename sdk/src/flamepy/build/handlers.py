@@ -11,6 +11,7 @@ from typing import Any
 
 from flamepy.build.errors import BuildError, Problem
 from flamepy.build.manifest import handler_module
+from flamepy.build.processes import run
 
 __all__ = ["HandlerGenerator", "check_imports", "streams"]
 
@@ -67,7 +68,19 @@ if __name__ == "__main__":
     serve(app)
 """
 
-_PROBE = "import importlib, sys; sys.path.insert(0, sys.argv[1]); sys.exit(not callable(importlib.import_module(sys.argv[2]).handler))"
+_PROBE = """
+import importlib, sys
+sys.path.insert(0, sys.argv[1])
+try:
+    module = importlib.import_module(sys.argv[2])
+except ModuleNotFoundError as error:
+    if (error.name or "").partition(".")[0] in sys.argv[3].split(","):
+        print(error.name)
+        sys.exit(3)
+    raise
+sys.exit(not callable(module.handler))
+"""
+_OF_THE_IMAGE = 3
 
 
 class HandlerGenerator:
@@ -149,28 +162,44 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def check_imports(handlers: Iterable[Path], python: Path, build_dir: Path) -> None:
-    """Import each handler in a process that sees the standard library and the build, and nothing else.
+def check_imports(
+    handlers: Iterable[Path], python: Path, build_dir: Path, manifest: Mapping[str, Any] | None = None, present: Iterable[str] = ()
+) -> list[str]:
+    """Import each handler in a process that sees the standard library, the build and the resource's variables, and nothing else.
 
     This runs the project's modules, as every worker will when it starts.
+
+    Args:
+        manifest: that tells the variables of the resources. present: modules that only the workers' image has.
+
+    Returns:
+        Which could not be tried out for want of one of those.
 
     Raises:
         BuildError: with what each of them printed.
     """
-    problems = []
+    problems, untried = [], []
+    entries = {entry["handler_file"]: entry for entry in (manifest or {}).get("resources", {}).values()}
     for path in handlers:
-        order = [os.fspath(python), "-I", "-S", "-B", "-c", _PROBE, os.fspath(build_dir), path.stem]
-        keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+        entry = entries.get(path.name, {})
+        order = [os.fspath(python), "-I", "-S", "-B", "-c", _PROBE, os.fspath(build_dir), path.stem, ",".join(sorted(present))]
         try:
-            done = subprocess.run(
-                order, cwd=build_dir, env=keep, capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False,
-                stdin=subprocess.DEVNULL,
-            )  # fmt: skip
+            done = run(order, cwd=build_dir, env=_environment(entry), seconds=_SECONDS)
         except subprocess.TimeoutExpired:
             problems.append(Problem(path.name, 0, f"importing it takes longer than {_SECONDS} s"))
             continue
-        if done.returncode:
+        if done.returncode == _OF_THE_IMAGE:
+            untried.append(f"{path.name} was not tried out: it imports {done.stdout.strip()}, which the image has")
+        elif done.returncode:
             tail = "\n".join(f"    | {line}" for line in done.stderr.strip().splitlines()[-12:])
-            problems.append(Problem(path.name, 0, f"cannot be imported by a worker:\n{tail}"))
+            to_set = ", ".join(entry.get("env_to_set") or ())
+            hint = f"\n    its variables to set have no value here: {to_set}" if to_set else ""
+            problems.append(Problem(path.name, 0, f"cannot be imported by a worker:\n{tail}{hint}"))
     if problems:
         raise BuildError(problems, hint="is something missing in the project's dependencies? --keep-build keeps the directory to look at")
+    return untried
+
+
+def _environment(entry: Mapping[str, Any]) -> dict[str, str]:
+    keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+    return {**keep, **{name: str(value) for name, value in (entry.get("env") or {}).items() if value is not None}}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flamepy._package.pack import checked_root
+from flamepy.build.dependencies import unfit
 from flamepy.build.errors import BuildError, Problem
 from flamepy.build.leftovers import mentions, names_of_ours, report_leftovers
 from flamepy.build.modules import SourceModule, project_files, read_modules
@@ -119,6 +120,11 @@ class RemoteDecoratorScanner:
         return sorted(found, key=lambda function: (str(function.file_path), function.line))
 
     @property
+    def modules(self) -> list[SourceModule]:
+        """Those it has read."""
+        return list(self._modules.values())
+
+    @property
     def stand_ins(self) -> list[str]:
         """Import names of another SDK that the project uses, wherever in its files."""
         return [name for name in IMPORT_NAMES if any(_imports(module.tree, name) for module in self._modules.values())]
@@ -181,7 +187,10 @@ class RemoteDecoratorScanner:
         dependencies, more = texts_of(decorator.options.get("dependencies"), "dependencies", module.file, decorator.line)
         system, most = texts_of(decorator.options.get("system_dependencies"), "system_dependencies", module.file, decorator.line)
         local, wrong = _is_local(made, module.file)
-        interpreter.evaluator.problems += [*problems, *wrong_route, *more, *most, *wrong]
+        unfitting = unfit(dependencies, module.file, decorator.line)
+        if resource is not None and isinstance(decorator.resource, ResourceValue):
+            unfitting += unfit(resource.settings.get("dependencies", ()), decorator.resource.file, decorator.resource.line)
+        interpreter.evaluator.problems += [*problems, *unfitting, *wrong_route, *more, *most, *wrong]
         if isinstance(decorator.resource, ResourceValue):
             decorator.resource.used = True
         if local or resource is None:

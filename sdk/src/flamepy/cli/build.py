@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,41 +38,82 @@ def build(
     ] = None,
     python: Annotated[str, typer.Option("--python", help="Version the workers will have, like 3.12.")] = "",
     platform: Annotated[str, typer.Option("--platform", help="Platform of the workers, like x86_64-manylinux_2_28.")] = "",
-    size_limit: Annotated[int, typer.Option("--size-limit", min=1, help="Most MiB the archive may have.")] = 500,
+    target: Annotated[
+        str, typer.Option("--target", help="Kind of workers: runpod, here; by default what the program is written for.")
+    ] = "",
+    without: Annotated[
+        list[str] | None, typer.Option("--without", help="Package that the image has; may be repeated, or a list with commas.")
+    ] = None,
+    size_limit: Annotated[
+        int | None, typer.Option("--size-limit", min=1, help="Most MiB the archive may have; by default what the target takes.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only tell what would be built; install and write nothing.")] = False,
     json: Json = False,
 ) -> None:
     """Make the archive of a project's @remote functions: handlers, manifest and dependencies."""
     from flamepy.build.project import build_project
 
-    excluded = [name.strip() for names in exclude or () for name in names.split(",") if name.strip()]
-    with errors(), _problems_as_json(json):
+    excluded, left_out = _listed(exclude), _listed(without)
+    limit = None if size_limit is None else size_limit << 20
+    chosen: dict[str, Any] = {"exclude": excluded, "python": python, "platform": platform, "target": target, "without": left_out}
+    if check:
+        _check(project, {**chosen, "size_limit": limit}, json)
+        return
+    with errors(), _problems_as_json(json), _terminated_like_interrupted():
         report = build_project(
             project,
             output=output,
             no_deps=no_deps,
             keep_build=keep_build,
-            exclude=excluded,
-            python=python,
-            platform=platform,
             progress=_progress,
-            size_limit=size_limit << 20,
+            size_limit=limit,
+            **chosen,
         )
         as_json(report.to_json()) if json else _show(report)
+
+
+def _listed(given: list[str] | None) -> list[str]:
+    return [name.strip() for names in given or () for name in names.split(",") if name.strip()]
+
+
+def _check(project: Path, chosen: dict[str, Any], json: bool) -> None:
+    from flamepy.build.archive import human_size
+    from flamepy.build.project import check_project
+
+    with errors(), _problems_as_json(json), _terminated_like_interrupted():
+        report = check_project(project, **chosen)
+    if json:
+        as_json(report.to_json())
+        return
+    _resources(report.manifest)
+    for note in report.notes:
+        typer.echo(f"note: {note}")
+    size = "of a size that cannot be told" if report.download is None else f"{human_size(report.download)} to download"
+    typer.echo(f"\n{len(report.dependencies)} requirements, {size}; nothing was installed or written")
 
 
 def _progress(step: str) -> None:
     typer.echo(f"  {step}", err=True)
 
 
+def _resources(manifest: Mapping[str, Any]) -> None:
+    rows = [
+        (name, about["resource_type"], about["handler_file"], ", ".join(function["name"] for function in about["functions"]))
+        for name, about in manifest["resources"].items()
+    ]
+    table(("resource", "type", "handler", "functions"), rows)
+    routes = [
+        (f"{route}", name, function) for name, answered in (manifest.get("routes") or {}).items() for route, function in answered.items()
+    ]
+    if routes:
+        typer.echo()
+        table(("route", "resource", "function"), routes)
+
+
 def _show(report: BuildReport) -> None:
     from flamepy.build.archive import human_size, largest
 
-    resources = report.manifest["resources"]
-    rows = [
-        (name, about["resource_type"], about["handler_file"], ", ".join(function["name"] for function in about["functions"]))
-        for name, about in resources.items()
-    ]
-    table(("resource", "type", "handler", "functions"), rows)
+    _resources(report.manifest)
     for note in report.notes:
         typer.echo(f"note: {note}")
     parts = ", ".join(f"{part} {human_size(size)}" for part, size in largest(report.sizes, 6).items())
