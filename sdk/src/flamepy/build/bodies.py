@@ -10,7 +10,7 @@ from pathlib import Path
 from flamepy.build.errors import Problem
 from flamepy.build.modules import SourceModule
 
-__all__ = ["missing_imports"]
+__all__ = ["missing_imports", "provides"]
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
@@ -70,8 +70,9 @@ def _is_there(name: str, places: Iterable[Path], present: frozenset[str]) -> boo
     top = name.partition(".")[0]
     if top in sys.stdlib_module_names or top in present:
         return True
-    return any(_provides(place, top) for place in places)
+    return any(provides(place, top) for place in places)
 
 
-def _provides(place: Path, name: str) -> bool:
+def provides(place: Path, name: str) -> bool:
+    """Whether a module of this name would be found in the directory."""
     return (place / name).is_dir() or (place / f"{name}.py").is_file() or any(place.glob(f"{name}.*so")) or any(place.glob(f"{name}.*pyd"))

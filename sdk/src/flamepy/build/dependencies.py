@@ -28,6 +28,28 @@ HTTP_REQUIREMENTS = ("fastapi>=0.100", "uvicorn>=0.20", "python-multipart")
 _BUNDLED = {"flame-host", "flame-host-sdk", "flamepy", "runpod-flash", "tetra-rp"}
 """What the archive brings itself, or stands in for."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+BROUGHT_BY_FLASH = {
+    "fastapi": "fastapi",
+    "uvicorn": "uvicorn",
+    "pydantic": "pydantic",
+    "dotenv": "python-dotenv",
+    "httpx": "httpx",
+    "rich": "rich",
+    "typer": "typer",
+    "questionary": "questionary",
+    "pathspec": "pathspec",
+    "tomli": "tomli",
+    "aiohttp": "aiohttp",
+    "boto3": "boto3",
+    "requests": "requests",
+    "tqdm": "tqdm",
+    "yaml": "pyyaml",
+    "jinja2": "jinja2",
+    "click": "click",
+    "psutil": "psutil",
+    "backoff": "backoff",
+}
+"""Modules a program for RunPod Flash may import without saying so, because that SDK depends on them; and what provides them."""
 _INCLUDE = re.compile(r"^(-r|--requirement|-c|--constraint)[ =]\s*(.+)$")
 _MACHINE_FILES = {"direct_url.json", "uv_cache.json", ".lock", "uv_build.json"}
 """Say where and when something was installed: two builds of the same would differ by them."""
@@ -69,7 +91,7 @@ def requirements_of(root: Path, declared: Iterable[str], needed: Iterable[str] =
     lines = [*_of_file(root / "requirements.txt"), *_of_pyproject(root), *ToolTable.of(root).values.get("dependencies", ()), *declared]
     wanted = [line for line in dict.fromkeys(lines) if _name_of(line) not in _BUNDLED]
     names = {_name_of(line) for line in wanted}
-    return [*wanted, *(line for line in needed if _name_of(line) not in names)]
+    return [*wanted, *(line for line in dict.fromkeys(needed) if _name_of(line) not in names)]
 
 
 def _of_file(path: Path) -> list[str]:

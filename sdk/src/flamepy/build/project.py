@@ -13,9 +13,9 @@ from typing import Any
 from flamepy._config.settings import resolve
 from flamepy._package.pack import checked_root
 from flamepy.build.archive import files_below, human_size, sizes_of, write_archive
-from flamepy.build.bodies import missing_imports
+from flamepy.build.bodies import missing_imports, provides
 from flamepy.build.copying import copy_files, secrets_of
-from flamepy.build.dependencies import HTTP_REQUIREMENTS, Selection, install, requirements_of, resolution_order, take_over
+from flamepy.build.dependencies import BROUGHT_BY_FLASH, HTTP_REQUIREMENTS, Selection, install, requirements_of, resolution_order, take_over
 from flamepy.build.errors import BuildError
 from flamepy.build.estimate import check_size
 from flamepy.build.handlers import HandlerGenerator, check_imports
@@ -209,10 +209,20 @@ def _read(build: _Build, target: str, python: str, platform: str, without: Seque
     facts |= {key: value for key, value in (("platform", chosen.platform), ("target", chosen.name)) if value}
     relative = [replace(function, file_path=function.file_path.relative_to(build.root)) for function in functions]
     manifest = ManifestBuilder(build.root.name, relative, facts=facts).build()
-    requirements = requirements_of(build.root, [*_declared(manifest), *more], HTTP_REQUIREMENTS if "routes" in manifest else ())
+    needed = [*(HTTP_REQUIREMENTS if "routes" in manifest else ()), *_brought(build, scanner)]
+    requirements = requirements_of(build.root, [*_declared(manifest), *more], needed)
     selection = Selection(tuple(requirements), _left_out(build, manifest, chosen, without), build.no_deps)
     _note_to_set(build, manifest)
     return _Found(scanner, manifest, codecs, selection, chosen, size_limit or chosen.size_limit)
+
+
+def _brought(build: _Build, scanner: RemoteDecoratorScanner) -> list[str]:
+    """What the SDK a program is written for would have brought along, as far as the program imports it."""
+    if not scanner.stand_ins:
+        return []
+    places = [build.root / root for root in source_roots(build.root)]
+    names = [name for name in sorted(scanner.imported & BROUGHT_BY_FLASH.keys()) if not any(provides(place, name) for place in places)]
+    return [BROUGHT_BY_FLASH[name] for name in names]
 
 
 def _declared(manifest: Mapping[str, Any]) -> list[str]:

@@ -127,7 +127,12 @@ class RemoteDecoratorScanner:
     @property
     def stand_ins(self) -> list[str]:
         """Import names of another SDK that the project uses, wherever in its files."""
-        return [name for name in IMPORT_NAMES if any(_imports(module.tree, name) for module in self._modules.values())]
+        return [name for name in IMPORT_NAMES if name in self.imported]
+
+    @property
+    def imported(self) -> frozenset[str]:
+        """First parts of the names of all modules that its files import."""
+        return frozenset(name for module in self._modules.values() for name in _imported(module.tree))
 
     def _unused(self, interpreter: Interpreter) -> Iterator[Problem]:
         """Endpoints that nothing is on; a plain resource may be left over, and is only told about."""
@@ -243,13 +248,13 @@ def _is_local(made: RemoteValue, file: str) -> tuple[bool, list[Problem]]:
     return False, [Problem(file, made.decorator.line, "remote(local=…) must be written as True or False")]
 
 
-def _imports(tree: ast.Module, name: str) -> bool:
+def _imported(tree: ast.Module) -> Iterator[str]:
+    """First parts of the names of all modules it imports."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == name and not node.level:
-            return True
-        if isinstance(node, ast.Import) and any(alias.name.partition(".")[0] == name for alias in node.names):
-            return True
-    return False
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            yield (node.module or "").partition(".")[0]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
 
 
 def is_generator(node: ast.AST) -> bool:

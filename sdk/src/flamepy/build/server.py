@@ -34,6 +34,7 @@ from urllib.parse import quote, unquote, urlsplit
 from flame_host.api import FlameError
 from flamepy.build.deployment import Deployment
 from flamepy.build.jobs import Job, Jobs, Stream, completed, new_id
+from flamepy.build.page import page_of
 
 if TYPE_CHECKING:
     from flame_host import Host
@@ -68,6 +69,7 @@ class HandlerServer:
     """
 
     def __init__(self, archive: str | Path, *, host: str = "127.0.0.1", port: int = 0, services: Host | None = None) -> None:
+        self._services = services
         self._http = _Listener((host, port), _Requests)
         try:
             # The port must be known first: the workers' environment says where the other resources are.
@@ -77,6 +79,26 @@ class HandlerServer:
             raise
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), name="flame-serve", daemon=True)
         self._thread.start()
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with what should be served in place of this; the local page shows it."""
+        return self._http.problem
+
+    @problem.setter
+    def problem(self, text: str) -> None:
+        self._http.problem = text
+
+    def replace(self, archive: str | Path) -> None:
+        """Serve another archive from now on; jobs of the one before are given up.
+
+        Raises:
+            PackageError, ProvisionError: it cannot be served; the one before is, still.
+        """
+        fresh = Deployment(archive, self.url_of, host=self._services)
+        former, self._http.deployment, self._http.problem = self._http.deployment, fresh, ""
+        self._http.version = new_id()
+        former.close()
 
     @property
     def url(self) -> str:
@@ -120,6 +142,8 @@ class _Listener(ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, requests)
         self.jobs = Jobs()
+        self.version = new_id()
+        self.problem = ""
         self.only_local = _is_loopback(address[0])
 
     def server_bind(self) -> None:
@@ -176,6 +200,9 @@ class _Requests(BaseHTTPRequestHandler):
             if asked is not None:
                 self._send_http(self._http_answer(method, body, *asked), method)
                 return
+            if method == "GET" and urlsplit(self.path).path == "/" and "text/html" in self.headers.get("Accept", ""):
+                self._send_page()
+                return
             answer = self._route(method, body)
         except _Refused as refused:
             status, answer = refused.status, {"error": str(refused)}
@@ -188,6 +215,15 @@ class _Requests(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         if self.close_connection:
             self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(data)
+
+    def _send_page(self) -> None:
+        data = page_of(self._deployment.manifest, self._listener.version, problem=self._listener.problem).encode()
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Content-Security-Policy", "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'")
         self.end_headers()
         self.wfile.write(data)
 
@@ -255,7 +291,7 @@ class _Requests(BaseHTTPRequestHandler):
             case "GET", []:
                 return self._index()
             case "GET", ["health"]:
-                return {"jobs": self._listener.jobs.counts()}
+                return {"jobs": self._listener.jobs.counts(), "version": self._listener.version}
             case "POST", ["run" | "runsync" as how]:
                 return self._run(resource, body, wait=how == "runsync")
             case _, ["status", id]:

@@ -158,6 +158,49 @@ def undeploy(project: Project = Path("."), json: Json = False) -> None:
         typer.echo("nothing to remove")
 
 
+@app.command()
+def dev(
+    project: Project = Path("."),
+    host: Annotated[str, typer.Option("--host", help="Address to listen at; whoever reaches it can run code here.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", help="0 takes a free one.")] = 8888,
+    reload: Annotated[bool, typer.Option("--reload/--no-reload", help="Serve anew what changes.")] = True,
+) -> None:
+    """Serve a project's functions and routes from this machine, and anew after every change."""
+    from flame_host.api import ConfigError
+    from flamepy.build.dev import DevServer
+
+    with errors(), _terminated_like_interrupted():
+        try:
+            server = DevServer(project, host=host, port=port, say=_progress, reload=reload)
+        except (OSError, OverflowError) as error:
+            if isinstance(error, FlameError):
+                raise
+            raise ConfigError(f"cannot listen at {host}:{port}: {error}", hint="choose another with --port, or 0 for a free one") from error
+        try:
+            _resources(server.server.manifest)
+            typer.echo(f"\nopen {server.url} in a browser; Ctrl-C ends it")
+            sys.stdout.flush()
+            server.wait()
+        except KeyboardInterrupt:
+            typer.echo("stopping", err=True)
+        finally:
+            server.close()
+
+
+@app.command()
+def init(
+    project: Annotated[Path, typer.Argument(file_okay=False, help="Directory to make it in; made if it is not there.")] = Path("."),
+    force: Annotated[bool, typer.Option("--force", help="Write over files that are there.")] = False,
+) -> None:
+    """Make a project to begin with: a function, a class and a route."""
+    from flamepy.build.beginning import begin
+
+    with errors():
+        for path in begin(project, force=force):
+            typer.echo(f"wrote {path}")
+    typer.echo(f"\ntry it:  flame dev {project}")
+
+
 def serve_handler(
     archive: Annotated[Path, typer.Argument(help="What flame build made.")],
     host: Annotated[str, typer.Option("--host", help="Address to listen at; whoever reaches it can run code here.")] = "127.0.0.1",
