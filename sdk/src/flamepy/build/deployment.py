@@ -8,6 +8,8 @@ import json
 import os
 import re
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Deployment"]
 
+_GRACE = 0.25
 _TRANSPORT = "cloudpickle/1"
 _MODULE = re.compile(r"[A-Za-z0-9_-]+")
 # Whoever starts the server may itself be a worker, or have an account; its endpoints must not be taken for these.
@@ -54,6 +57,8 @@ class Deployment:
         self._plan = Plan(serializers=(_TRANSPORT,))
         self._logs = TaskLogs()
         self._sites: dict[str, CallSite] = {}
+        self._at_work: set[ObjectFuture[Any]] = set()
+        self._closing = threading.Lock()
         self._undo = contextlib.ExitStack()
         package = package_of(Path(archive), self._host)
         with contextlib.ExitStack() as undo:
@@ -86,7 +91,10 @@ class Deployment:
 
     def submit(self, resource: str, job: Mapping[str, Any]) -> ObjectFuture[Any]:
         """Give a job to a resource; the future is of what its handler answers, or of a stream of that."""
-        return self._sites[resource].call("", (dict(job),), {})
+        future = self._sites[resource].call("", (dict(job),), {})
+        self._at_work.add(future)
+        future.add_done_callback(self._at_work.discard)
+        return future
 
     def streams(self, resource: str) -> bool:
         """Whether its answers are streams."""
@@ -102,9 +110,18 @@ class Deployment:
         given = "GET" if method == "HEAD" else method
         return any(verb in (given, "") and _fits(pattern, path) for verb, _, pattern in (route.partition(" ") for route in routes))
 
+    def drain(self, seconds: float) -> None:
+        """Close it when its jobs have ended, at most so long from now."""
+        deadline = time.monotonic() + seconds
+        time.sleep(_GRACE)  # somebody may have found this one, and be about to give it a job
+        while self._at_work and time.monotonic() < deadline:
+            time.sleep(_GRACE)
+        self.close()
+
     def close(self) -> None:
         """End the workers, also those that are busy. Closing twice is fine."""
-        self._undo.close()
+        with self._closing:
+            self._undo.close()
 
     def _unpacked(self, package: PackageRef, python: str, undo: contextlib.ExitStack) -> Path:
         lease = self._host.provision(Application(name="serve", package=package, plan=self._plan, python_version=python))

@@ -70,7 +70,7 @@ class DevServer:
         # By turns, so that the one that is served stays as it is until the other is there.
         self._count += 1
         archive = self._root / ARTEFACTS / ".dev" / f"archive-{self._count % 2}.tar.gz"
-        return build_project(self._root, output=archive, target="here").archive
+        return build_project(self._root, output=archive, target="here", kept=archive.parent).archive
 
     def _look(self) -> dict[str, tuple[int, int]]:
         """Size and time of every file that decides on what is served."""

@@ -34,7 +34,7 @@ for (const form of document.querySelectorAll("form")) form.onsubmit = async even
 };
 let served = VERSION;
 setInterval(async () => {
-  try { const now = await (await fetch("/health", {headers: HEADERS})).json(); if (now.version !== served) location.reload() } catch {}
+  try { const now = await (await fetch("/version", {headers: HEADERS})).json(); if (now.version !== served) location.reload() } catch {}
 }, 1000);
 """
 

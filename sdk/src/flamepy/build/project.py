@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sys
@@ -85,6 +86,7 @@ class _Build:
     excludes: tuple[str, ...]
     progress: Progress
     no_deps: bool = False
+    kept: Path | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -125,6 +127,7 @@ def build_project(
     without: Sequence[str] = (),
     progress: Progress | None = None,
     size_limit: int | None = None,
+    kept: Path | None = None,
 ) -> BuildReport:
     """Scan, generate, install, archive. Building the same files again gives the same bytes.
 
@@ -137,12 +140,13 @@ def build_project(
         python, platform: what the archive is for, by default what the target has.
         without: distributions that are not installed, even where others depend on them.
         size_limit: most bytes of the archive, by default what the target takes.
+        kept: directory where installed dependencies are kept for the next build that wants the same.
 
     Raises:
         BuildError: with every problem of the project. FlameError: anything else. No archive is left behind by either.
     """
     root = checked_root(project)
-    build = _Build(root, tuple(exclude), progress or (lambda text: None), no_deps)
+    build = _Build(root, tuple(exclude), progress or (lambda text: None), no_deps, kept)
     given = Path(output)
     archive = build.artefacts / given if given.name == str(output) else given.expanduser().absolute()
     if not archive.name.endswith((".tar.gz", ".tgz")):
@@ -291,12 +295,24 @@ def _install(build: _Build, found: _Found) -> list[str]:
     selection = found.selection
     if not selection.requirements:
         return []
-    size = _estimate(build, found, build.artefacts)
-    build.progress(f"installing {len(selection.requirements)} requirements" + (f", {human_size(size)} to download" if size else ""))
-    install(selection, build.installed, build.root, found.target)
+    known = None if build.kept is None else build.kept / _key(selection, found.target)
+    if known is not None and known.is_dir():
+        shutil.copytree(known, build.installed, symlinks=True)
+    else:
+        size = _estimate(build, found, build.artefacts)
+        build.progress(f"installing {len(selection.requirements)} requirements" + (f", {human_size(size)} to download" if size else ""))
+        install(selection, build.installed, build.root, found.target)
+        if known is not None:
+            shutil.copytree(build.installed, known, symlinks=True)
     if selection.without:
         build.notes.append(f"not installed: {', '.join(sorted(selection.without))}{' (the image has them)' if found.target.image else ''}")
     return take_over(build.installed, build.directory, source_roots(build.root))
+
+
+def _key(selection: Selection, target: Target) -> str:
+    """A name that stands for what is installed, as long as it is asked for in the same words."""
+    told = repr((selection.requirements, sorted(selection.without), selection.no_deps, target.python, target.platform))
+    return f"deps-{hashlib.sha256(told.encode()).hexdigest()[:16]}"
 
 
 def _handlers(build: _Build, found: _Found) -> list[Path]:

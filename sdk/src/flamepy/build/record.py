@@ -15,7 +15,7 @@ __all__ = ["ARTEFACTS", "clean_project", "remember"]
 
 ARTEFACTS = ".flash"
 _RECORD = "build.json"
-_MADE = (".build", ".deps", ".dev", ".deploy", "flash_manifest.json", _RECORD, ".gitignore")
+_MADE = (".build", ".deps", ".dev", "flash_manifest.json", _RECORD, ".gitignore")
 
 
 def remember(artefacts: Path, archive: Path, digest: str, size: int) -> None:

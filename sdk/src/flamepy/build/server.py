@@ -48,6 +48,8 @@ SYNC_SECONDS = 90.0
 IDLE_SECONDS = 60.0
 STREAM_SECONDS = 10.0
 """How long ``/stream`` waits for a value."""
+DRAIN_SECONDS = 600.0
+"""How long jobs may go on that were begun before another archive took the place of theirs."""
 CANCEL_SECONDS = 5.0
 """How long ``/cancel`` waits for a worker to stop."""
 _WORDS = frozenset({"run", "runsync", "status", "stream", "cancel"})
@@ -70,6 +72,7 @@ class HandlerServer:
 
     def __init__(self, archive: str | Path, *, host: str = "127.0.0.1", port: int = 0, services: Host | None = None) -> None:
         self._services = services
+        self._former: list[Deployment] = []
         self._http = _Listener((host, port), _Requests)
         try:
             # The port must be known first: the workers' environment says where the other resources are.
@@ -90,7 +93,7 @@ class HandlerServer:
         self._http.problem = text
 
     def replace(self, archive: str | Path) -> None:
-        """Serve another archive from now on; jobs of the one before are given up.
+        """Serve another archive from now on; jobs of the one before go on for a while.
 
         Raises:
             PackageError, ProvisionError: it cannot be served; the one before is, still.
@@ -98,7 +101,9 @@ class HandlerServer:
         fresh = Deployment(archive, self.url_of, host=self._services)
         former, self._http.deployment, self._http.problem = self._http.deployment, fresh, ""
         self._http.version = new_id()
-        former.close()
+        thread = threading.Thread(target=former.drain, args=(DRAIN_SECONDS,), name="flame-drain", daemon=True)
+        thread.start()
+        self._former.append(former)
 
     @property
     def url(self) -> str:
@@ -125,6 +130,8 @@ class HandlerServer:
             self._thread.join()
         self._http.server_close()
         self._http.deployment.close()
+        for former in self._former:
+            former.close()
 
     def __enter__(self) -> HandlerServer:
         return self
@@ -291,7 +298,9 @@ class _Requests(BaseHTTPRequestHandler):
             case "GET", []:
                 return self._index()
             case "GET", ["health"]:
-                return {"jobs": self._listener.jobs.counts(), "version": self._listener.version}
+                return {"jobs": self._listener.jobs.counts()}
+            case "GET", ["version"]:
+                return {"version": self._listener.version}
             case "POST", ["run" | "runsync" as how]:
                 return self._run(resource, body, wait=how == "runsync")
             case _, ["status", id]:

@@ -1,4 +1,4 @@
-"""``flame build``, ``flame undeploy``, and ``flame run --handler``: from ``@remote`` functions to endpoints."""
+"""``flame build``, ``dev``, ``deploy``, ``undeploy``, ``init`` and ``run --handler``: from ``@remote`` functions to endpoints."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from flamepy.build.project import BuildReport
 
-__all__ = ["app", "build", "serve_handler", "undeploy"]
+__all__ = ["app", "build", "deploy", "dev", "init", "serve_handler", "undeploy"]
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -143,18 +143,50 @@ def _problems_as_json(json: bool) -> Iterator[None]:
 
 
 @app.command()
+def deploy(
+    project: Project = Path("."),
+    to: Annotated[str, typer.Option("--to", help="Deployer; flame plugins lists them.")] = "directory",
+    name: Annotated[str, typer.Option("--name", help="Of the application; by default that of the directory.")] = "",
+    option: Annotated[list[str] | None, typer.Option("--option", help="key=value for the deployer; may be repeated.")] = None,
+    target: Annotated[str, typer.Option("--target", help="Kind of workers: runpod, here.")] = "here",
+    json: Json = False,
+) -> None:
+    """Build a project, and bring it to where it is served."""
+    from flamepy.deploy.release import deploy_project
+
+    with errors(), _problems_as_json(json), _terminated_like_interrupted():
+        endpoints = deploy_project(project, to=to, name=name, options=_pairs(option), target=target, progress=_progress)
+    if json:
+        as_json({"endpoints": endpoints})
+    else:
+        table(("resource", "url"), list(endpoints.items()))
+
+
+def _pairs(given: list[str] | None) -> dict[str, str]:
+    pairs = [text.partition("=") for text in given or ()]
+    wrong = next((key for key, equals, _ in pairs if not equals or not key), None)
+    if wrong is not None:
+        raise typer.BadParameter(f"write  key=value, not {wrong!r}", param_hint="--option")
+    return {key: value for key, _, value in pairs}
+
+
+@app.command()
 def undeploy(project: Project = Path("."), json: Json = False) -> None:
-    """Remove what `flame build` has made in a project."""
+    """Take down what `flame deploy` serves of a project, and remove what builds have made in it."""
     from flamepy.build.project import clean_project
+    from flamepy.deploy.release import undeploy_project
 
     with errors():
+        ended = undeploy_project(project)
         removed = [str(path) for path in clean_project(project)]
     if json:
-        as_json({"removed": removed})
+        as_json({"ended": ended, "removed": removed})
         return
+    for what in ended:
+        typer.echo(f"ended {what}")
     for path in removed:
         typer.echo(f"removed {path}")
-    if not removed:
+    if not removed and not ended:
         typer.echo("nothing to remove")
 
 
