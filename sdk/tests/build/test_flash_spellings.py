@@ -53,6 +53,9 @@ FOUND = {
         EP + 'lb = CpuLiveLoadBalancer(name="lb")\n@remote(lb, method="post", path="/x")\ndef f(): ...\n',
         "f", "lb", "CpuLiveLoadBalancer", ("POST", "/x"),
     ),
+    "a load balancer without a route": (
+        EP + '@remote(LiveLoadBalancer(name="l"))\ndef f(): ...\n', "f", "l", "LiveLoadBalancer", None,
+    ),
     "an endpoint beside a client": (
         EP + 'other = Endpoint(id="abc")\nasync def g():\n    return await other.runsync({})\n@Endpoint(name="e")\ndef f(): ...\n',
         "f", "e", "Endpoint", None,
@@ -65,6 +68,7 @@ FOUND = {
 }  # fmt: skip
 
 REFUSED = {
+    "a decorator it does not know": ("from runpod_flash import stub\n@stub.function()\ndef f(): ...\n", 2, "not known here"),
     "a client as a decorator": (EP + '@Endpoint(id="abc")\ndef f(): ...\n', 2, "is a client"),
     "an endpoint inside a function": (EP + 'def g():\n    @Endpoint(name="e")\n    def f(): ...\n', 3, "inside a function"),
     "an endpoint made in a function": (EP + 'def g(f):\n    return Endpoint(name="e")(f)\n', 3, "stands inside g"),
@@ -75,7 +79,6 @@ REFUSED = {
     "a reserved route": (EP + 'a = Endpoint(name="a")\n@a.get("/ping")\ndef f(): ...\n', 3, "is reserved"),
     "a route that is dropped": (EP + 'a = Endpoint(name="a")\na.get("/x")\n', 3, "cannot be resolved"),
     "a method HTTP does not have": (EP + '@remote(LiveLoadBalancer(name="l"), method="FETCH", path="/x")\ndef f(): ...\n', 2, "no HTTP"),
-    "a load balancer without a route": (EP + '@remote(LiveLoadBalancer(name="l"))\ndef f(): ...\n', 2, "has no route"),
     "a route on a class": (EP + 'a = Endpoint(name="a")\n@a.get("/x")\nclass F: ...\n', 3, "is a class"),
     "a gpu and a cpu": (EP + '@Endpoint(name="e", gpu=GpuGroup.ANY, cpu="cpu3c-1-2")\ndef f(): ...\n', 2, "gpu= or cpu="),
     "an endpoint passed on": (EP + 'import functools\non = functools.partial(Endpoint, name="e")\n@on()\ndef f(): ...\n', 3, "Endpoint"),

@@ -120,6 +120,13 @@ class RemoteClass:
     def __instancecheck__(self, instance: object) -> bool:
         return isinstance(instance, self.__flame_original__) or (isinstance(instance, RemoteInstance) and instance._remote is self)
 
+    def __or__(self, other: Any) -> Any:
+        """As in a hint, ``Worker | None``."""
+        return self.__flame_original__ | other
+
+    def __ror__(self, other: Any) -> Any:
+        return other | self.__flame_original__
+
     def __mro_entries__(self, bases: tuple[object, ...]) -> tuple[type]:
         return (self.__flame_original__,)
 

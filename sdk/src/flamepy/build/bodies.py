@@ -20,6 +20,8 @@ def missing_imports(
 ) -> list[Problem]:
     """Those that nothing in the archive provides.
 
+    A module that changes ``sys.path`` finds more where it runs than can be seen here, and is left out.
+
     Args:
         endpoints: file and line of their definitions. build: the archive's directory, complete.
         present: modules that the workers' image has.
@@ -29,13 +31,18 @@ def missing_imports(
     problems = []
     for module in modules:
         lines = {line for file, line in wanted if file == module.file}
-        if not lines:
+        if not lines or _extends_path(module.tree):
             continue
         for name, line in _needed(module.tree, lines):
             if not _is_there(name, places, present):
                 message = f"imports {name}, which is neither in the project nor installed by its dependencies; name what provides it there"
                 problems.append(Problem(module.file, line, message))
     return problems
+
+
+def _extends_path(tree: ast.Module) -> bool:
+    changed = ("sys.path.insert", "sys.path.append", "sys.path.extend")
+    return any(isinstance(node, ast.Call) and ast.unparse(node.func) in changed for node in ast.walk(tree))
 
 
 def _needed(tree: ast.Module, lines: set[int]) -> Iterator[tuple[str, int]]:

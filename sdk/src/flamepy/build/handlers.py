@@ -12,8 +12,9 @@ from typing import Any
 from flamepy.build.errors import BuildError, Problem
 from flamepy.build.manifest import handler_module
 from flamepy.build.processes import run
+from flamepy.build.resolution import is_balanced
 
-__all__ = ["HandlerGenerator", "check_imports", "streams"]
+__all__ = ["HandlerGenerator", "check_imports", "answers_http", "streams"]
 
 _SECONDS = 300
 _TAKEN = {
@@ -126,7 +127,7 @@ class HandlerGenerator:
         roots = self.manifest.get("source_paths") or ["."]
         paths = ", ".join("ROOT" if root == "." else f"os.path.join(ROOT, {_quoted(root)})" for root in roots)
         factory, arguments, options = _kind_of(entry)
-        if routes:
+        if answers_http(entry):
             main = _ROUTES.format(routes="{\n" + "\n".join(routes) + "\n}", title=_quoted(resource))
         else:
             main = _QUEUE.format(options=", ".join(['"handler": handler', *options]))
@@ -141,10 +142,15 @@ class HandlerGenerator:
         )
 
 
+def answers_http(entry: Mapping[str, Any]) -> bool:
+    """Whether a resource's workers are HTTP servers: it has routes, or is of a kind that has no queue."""
+    return is_balanced(str(entry.get("resource_type"))) or any("route" in function for function in entry.get("functions") or ())
+
+
 def streams(entry: Mapping[str, Any]) -> bool:
     """Whether a resource's handler sends what its functions yield as it comes: if all of them yield, and none answers HTTP."""
     functions = entry.get("functions") or ()
-    return bool(functions) and all(function.get("is_generator") and "route" not in function for function in functions)
+    return bool(functions) and all(function.get("is_generator") for function in functions) and not answers_http(entry)
 
 
 def _kind_of(entry: Mapping[str, Any]) -> tuple[str, str, list[str]]:

@@ -19,7 +19,7 @@ from flamepy.build.copying import copy_files, secrets_of
 from flamepy.build.dependencies import BROUGHT_BY_FLASH, HTTP_REQUIREMENTS, Selection, install, requirements_of, resolution_order, take_over
 from flamepy.build.errors import BuildError
 from flamepy.build.estimate import check_size
-from flamepy.build.handlers import HandlerGenerator, check_imports
+from flamepy.build.handlers import HandlerGenerator, answers_http, check_imports
 from flamepy.build.manifest import ManifestBuilder, write_manifest
 from flamepy.build.modules import decisions, source_roots
 from flamepy.build.record import ARTEFACTS, clean_project, remember
@@ -213,7 +213,7 @@ def _read(build: _Build, target: str, python: str, platform: str, without: Seque
     facts |= {key: value for key, value in (("platform", chosen.platform), ("target", chosen.name)) if value}
     relative = [replace(function, file_path=function.file_path.relative_to(build.root)) for function in functions]
     manifest = ManifestBuilder(build.root.name, relative, facts=facts).build()
-    needed = [*(HTTP_REQUIREMENTS if "routes" in manifest else ()), *_brought(build, scanner)]
+    needed = [*(HTTP_REQUIREMENTS if any(map(answers_http, manifest["resources"].values())) else ()), *_brought(build, scanner)]
     requirements = requirements_of(build.root, [*_declared(manifest), *more], needed)
     selection = Selection(tuple(requirements), _left_out(build, manifest, chosen, without), build.no_deps)
     _note_to_set(build, manifest)
@@ -328,7 +328,9 @@ def _handlers(build: _Build, found: _Found) -> list[Path]:
     endpoints = [(function["file"], function["line"]) for entry in manifest["resources"].values() for function in entry["functions"]]
     problems = missing_imports(found.scanner.modules, endpoints, build.directory, source_roots(build.root), frozenset(present))
     if problems:
-        raise BuildError(problems, hint="add it to the dependencies, or to requirements.txt")
+        raise BuildError(
+            problems, hint="add it to the dependencies or to requirements.txt; if the workers' image has it, say so with --without NAME"
+        )
     if not target.is_this:
         build.notes.append("the handlers were not tried out: they are for another platform or Python")
         return handlers

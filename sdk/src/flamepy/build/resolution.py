@@ -25,7 +25,7 @@ from flamepy.build.values import (
 )
 from flamepy.flash.endpoint import checked_route
 
-__all__ = ["ResolvedResource", "resolve_resource", "route_of", "texts_of"]
+__all__ = ["ResolvedResource", "is_balanced", "resolve_resource", "route_of", "texts_of"]
 
 _SETTINGS = ("cpu", "gpu", "memory", "workers", "env", "dependencies", "system_dependencies", "options", "max_concurrency")
 
@@ -149,15 +149,14 @@ def _settings_of(base: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in settings.items()}
 
 
-def route_of(
-    decorator: DecoratorValue, file: str, resource: ResolvedResource | None, definition: Definition
-) -> tuple[tuple[str, str] | None, list[Problem]]:
+def is_balanced(resource_type: str) -> bool:
+    """Whether it is reached by HTTP requests, and has no queue."""
+    return "LoadBalancer" in resource_type
+
+
+def route_of(decorator: DecoratorValue, file: str, definition: Definition) -> tuple[tuple[str, str] | None, list[Problem]]:
     """HTTP method and path a function answers; None if it answers jobs."""
-    balanced = resource is not None and "LoadBalancer" in resource.type_name
     if not decorator.has_route:
-        if balanced:
-            message = f'{definition.qualname} is on a load-balanced resource and has no route; write  method="POST", path="/…"'
-            return None, [Problem(file, decorator.line, message)]
         return None, []
     if isinstance(definition.node, ast.ClassDef):
         return None, [Problem(file, decorator.line, f"{definition.qualname} is a class; a route is answered by a function")]

@@ -13,7 +13,7 @@ from flamepy.build.dependencies import unfit
 from flamepy.build.errors import BuildError, Problem
 from flamepy.build.leftovers import mentions, names_of_ours, report_leftovers
 from flamepy.build.modules import SourceModule, project_files, read_modules
-from flamepy.build.resolution import resolve_resource, route_of, texts_of
+from flamepy.build.resolution import is_balanced, resolve_resource, route_of, texts_of
 from flamepy.build.statements import Interpreter
 from flamepy.build.values import Constant, ProjectModule, RemoteValue, ResourceValue, Unknown, Value, entries_of
 from flamepy.flash.names import IMPORT_NAMES
@@ -188,7 +188,7 @@ class RemoteDecoratorScanner:
             interpreter.evaluator.problems.append(Problem(module.file, made.line, problem))
             return None
         resource, problems = resolve_resource(decorator, module.file, definition.node.name)
-        route, wrong_route = route_of(decorator, module.file, resource, definition)
+        route, wrong_route = route_of(decorator, module.file, definition)
         dependencies, more = texts_of(decorator.options.get("dependencies"), "dependencies", module.file, decorator.line)
         system, most = texts_of(decorator.options.get("system_dependencies"), "system_dependencies", module.file, decorator.line)
         local, wrong = _is_local(made, module.file)
@@ -201,6 +201,9 @@ class RemoteDecoratorScanner:
         if local or resource is None:
             return None
         interpreter.evaluator.notes += resource.notes
+        if route is None and is_balanced(resource.type_name):
+            shown = f"{module.file}:{decorator.line}: {definition.qualname}"
+            interpreter.evaluator.notes.append(f"{shown} is on a load-balanced resource without method= and path=: it answers jobs only")
         original = f"{definition.module}:{definition.qualname}"
         is_class = isinstance(node, ast.ClassDef)
         return RemoteFunctionMetadata(

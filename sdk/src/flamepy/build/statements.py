@@ -101,6 +101,10 @@ class Interpreter:
             self.evaluator.problem(decorator, f"@{shown} may be @remote of flamepy, and cannot be resolved: {found.why}")
             return
         callee = decorator.func if isinstance(decorator, ast.Call) else decorator
+        origin = self.evaluator.evaluate(callee, names)
+        if isinstance(origin, External) and of_flash(origin.path):
+            self.evaluator.problem(decorator, f"@{ast.unparse(callee)} is a decorator of another SDK that is not known here")
+            return
         if isinstance(callee, ast.Name) and callee.id == "remote" and callee.id not in names:
             stars = ", ".join(self.foreign_stars)
             why = f"it may come from {stars} by import *" if stars else "nothing in this module binds that name"
