@@ -40,6 +40,13 @@ FOUND = {
     "keywords from a dict": (
         'from flamepy import *\nO = {"name": "opt", "cpu": 2}\n@remote(CpuResource(**O))\ndef f(): ...\n', "f", "opt", "CpuResource",
     ),
+    "a resource from a function": (
+        'from flamepy import *\ndef make(name, cpu=1):\n    "Make it."\n    full = f"{name}-x"\n'
+        '    return CpuResource(name=full, cpu=cpu)\n@remote(make("c", cpu=2))\ndef f(): ...\n', "f", "c-x", "CpuResource",
+    ),
+    "keywords from dict()": (
+        'from flamepy import *\nO = dict(cpu=2)\n@remote(CpuResource(**dict(O, name="d")))\ndef f(): ...\n', "f", "d", "CpuResource",
+    ),
     "a resource named by its variable": (
         "from flamepy import *\nsmall = CpuResource(cpu=2)\n@remote(small)\ndef f(): ...\n", "f", "small", "CpuResource",
     ),

@@ -56,6 +56,10 @@ class Program(Protocol):
 
     def has_module(self, name: str) -> bool: ...
 
+    def called(self, definition: Definition, given: Mapping[str, Value]) -> Value | None:
+        """What a function of the project returns for these arguments; None if that takes more than reading its body from top to end."""
+        ...
+
 
 class Evaluator(DataEvaluator):
     """Evaluates expressions of one module, and notes what they say about endpoints.
@@ -277,12 +281,30 @@ class Evaluator(DataEvaluator):
             return EnvironmentValue(str(values[0].value), values[1] if len(values) > 1 else None)
         if isinstance(node.func, ast.Name) and node.func.id in _CONVERSIONS and node.func.id not in names and len(values) == 1:
             return self._converted(node, values[0])
+        if isinstance(node.func, ast.Name) and node.func.id == "dict" and "dict" not in names:
+            return self._dict_of(node, names)
+        if isinstance(function, Definition) and isinstance(function.node, ast.FunctionDef):
+            parameters = tuple(argument.arg for argument in (*function.node.args.posonlyargs, *function.node.args.args))
+            given = self._arguments(node, parameters, names)
+            made = None if given is None else self.program.called(function, given)
+            if made is not None:
+                return made
         if External(ENDPOINT) in values and text_of(node.func) not in ("isinstance", "issubclass"):
             self.problem(node, unresolved(node))
         known = isinstance(function, (External, Definition))
         if not known and any(isinstance(value, ResourceValue) for value in values) and text_of(node.func).rpartition(".")[2] == "remote":
             self.problem(node, f"{text_of(node)} looks like @remote of flamepy, but where {text_of(node.func)} comes from cannot be seen")
         return Unknown(f"{text_of(node)} is a call, which is not run")
+
+    def _dict_of(self, node: ast.Call, names: Mapping[str, Value]) -> Value:
+        """``dict(other, key=value)``."""
+        given = self._arguments(node, ("",), names)
+        if given is None:
+            return Unknown(f"the arguments of {text_of(node)} cannot be read")
+        first = entries_of(given.pop(""), "dict") if "" in given else {}
+        if first is None:
+            return Unknown(f"{text_of(node)} is a call, which is not run")
+        return Collection({**first, **given}, "dict")
 
     def _converted(self, node: ast.Call, value: Value) -> Value:
         """``int(…)`` and the like of something known."""

@@ -324,7 +324,8 @@ def _handlers(build: _Build, found: _Found) -> list[Path]:
     if build.no_deps:
         build.notes.append("the handlers were not tried out: the image is to bring dependencies")
         return handlers
-    present = target.modules | {name.replace("-", "_") for name in found.selection.without}
+    has_gpu = any(resource.get("gpu") for resource in manifest["resources"].values())
+    present = {"runpod"} | (target.modules if has_gpu else set()) | {name.replace("-", "_") for name in found.selection.without}
     endpoints = [(function["file"], function["line"]) for entry in manifest["resources"].values() for function in entry["functions"]]
     problems = missing_imports(found.scanner.modules, endpoints, build.directory, source_roots(build.root), frozenset(present))
     if problems:

@@ -15,10 +15,14 @@ from flamepy.build.leftovers import mentions, names_of_ours, report_leftovers
 from flamepy.build.modules import SourceModule, project_files, read_modules
 from flamepy.build.resolution import is_balanced, resolve_resource, route_of, texts_of
 from flamepy.build.statements import Interpreter
-from flamepy.build.values import Constant, ProjectModule, RemoteValue, ResourceValue, Unknown, Value, entries_of
+from flamepy.build.values import Constant, Definition, ProjectModule, RemoteValue, ResourceValue, Unknown, Value, entries_of
 from flamepy.flash.names import IMPORT_NAMES
 
 __all__ = ["RemoteDecoratorScanner", "RemoteFunctionMetadata"]
+
+
+_DEEPEST = 8
+"""Calls within calls that are followed."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ class RemoteDecoratorScanner:
         self._modules: dict[str, SourceModule] = {}
         self._interpreters: dict[str, Interpreter] = {}
         self._packages: set[str] = set()
+        self._depth = 0
         self.notes: list[str] = []
         self.clients: dict[str, Mapping[str, Any]] = {}
 
@@ -170,6 +175,16 @@ class RemoteDecoratorScanner:
             public = {entry.value for entry in listed.values() if isinstance(entry, Constant)}
             return {name: value for name, value in names.items() if name in public}
         return {name: value for name, value in names.items() if not name.startswith("_")}
+
+    def called(self, definition: Definition, given: Mapping[str, Value]) -> Value | None:
+        module = self._modules.get(definition.module)
+        if module is None or self._depth >= _DEEPEST:
+            return None
+        self._depth += 1
+        try:
+            return self._interpreted(module).call(definition.node, given)
+        finally:
+            self._depth -= 1
 
     def _interpreted(self, module: SourceModule) -> Interpreter:
         interpreter = self._interpreters.get(module.file)

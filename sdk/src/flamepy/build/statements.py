@@ -30,6 +30,7 @@ from flamepy.build.values import (
 )
 
 Names = dict[str, Value]
+_BINDINGS = (ast.Assign, ast.AnnAssign, ast.Expr, ast.Import, ast.ImportFrom, ast.Pass)
 
 
 class Interpreter:
@@ -59,6 +60,33 @@ class Interpreter:
             method = getattr(self, f"_{type(statement).__name__.lower()}", None)
             if method is not None:
                 method(statement, names, prefix, condition)
+
+    def call(self, node: ast.AST, given: Mapping[str, Value]) -> Value | None:
+        """What a function of this module returns, if its body is nothing but bindings and then one ``return``."""
+        if not isinstance(node, ast.FunctionDef) or node.decorator_list or node.args.vararg or node.args.kwarg:
+            return None
+        arguments = [*node.args.posonlyargs, *node.args.args]
+        defaults = dict(zip((argument.arg for argument in reversed(arguments)), reversed(node.args.defaults), strict=False))
+        defaults |= {argument.arg: value for argument, value in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if value}
+        own = {argument.arg for argument in (*arguments, *node.args.kwonlyargs)}
+        if not given.keys() <= own <= given.keys() | defaults.keys():
+            return None
+        names: Names = {**self.names, **{name: self.evaluator.evaluate(defaults[name], self.names) for name in own - given.keys()}, **given}
+        # One call that is understood says nothing of the others: a decorator in such a function remains to be told about.
+        before = set(self.evaluator.understood), set(self.evaluator.seen)
+        try:
+            return self._returned(node.body, names, node.name)
+        finally:
+            self.evaluator.understood, self.evaluator.seen = before
+
+    def _returned(self, body: list[ast.stmt], names: Names, name: str) -> Value | None:
+        for statement in body:
+            if isinstance(statement, ast.Return):
+                return None if statement.value is None else self.evaluator.evaluate(statement.value, names)
+            if not isinstance(statement, _BINDINGS):
+                return None
+            self._block([statement], names, f"{name}.", f"inside {name}")
+        return None
 
     # ------------------------------------------------------------------ definitions
 

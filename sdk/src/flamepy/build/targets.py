@@ -75,7 +75,23 @@ _RUNPOD = Target(
     platform="x86_64-manylinux_2_28",
     name="runpod",
     image=frozenset({"torch", "torchvision", "torchaudio", "triton"}),
-    modules=frozenset({"torch", "torchvision", "torchaudio", "triton", "numpy", "runpod"}),
+    modules=frozenset(
+        {
+            "torch",
+            "torchvision",
+            "torchaudio",
+            "triton",
+            "PIL",
+            "numpy",
+            "filelock",
+            "fsspec",
+            "jinja2",
+            "mpmath",
+            "networkx",
+            "sympy",
+            "typing_extensions",
+        }
+    ),  # fmt: skip
     size_limit=1500 * MEBIBYTE,
     pythons=("3.10", "3.11", "3.12", "3.13"),
 )
