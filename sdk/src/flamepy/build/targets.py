@@ -91,7 +91,7 @@ _RUNPOD = Target(
             "sympy",
             "typing_extensions",
         }
-    ),  # fmt: skip
+    ),
     size_limit=1500 * MEBIBYTE,
     pythons=("3.10", "3.11", "3.12", "3.13"),
 )
