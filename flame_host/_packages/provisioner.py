@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from flame_host._packages.directories import ContentStore, Entry
+from flame_host._packages.interpreters import fingerprint, is_ours, satisfies, version
 from flame_host._packages.project import Project, read_project
 from flame_host._plugins.catalog import Catalog
 from flame_host._settings import Settings
 from flame_host.api import (
     Application,
-    ConfigError,
     DigestMismatchError,
     Environment,
     Event,
@@ -142,7 +142,7 @@ class Provisioner:
         dependencies = (*needs.dependencies, *application.dependencies)
         key = _key(
             installer=installer.identity(),
-            python=_fingerprint(python),
+            python=fingerprint(python),
             platform=sysconfig.get_platform(),
             dependencies=sorted(dependencies),
             files=project.digest,
@@ -177,7 +177,7 @@ class Provisioner:
         requirements = [*request.requirements.dependencies, *(path.name for path in request.requirements.files)]
         return {
             "python": str(python),
-            "version": _version(python),
+            "version": version(python),
             "requirements": requirements,
             "application": application.name,
             "installer": installer.identity(),
@@ -201,11 +201,11 @@ class Provisioner:
     def _interpreter(self, application: Application, needs: Requirements, installer: Installer) -> Path:
         wanted = application.python_version.removeprefix("python")
         if wanted:
-            return Path(sys.executable) if _is_ours(wanted) else installer.find_python(wanted)
-        if needs.python and not _satisfies(needs.python):
-            version = f"{sys.version_info.major}.{sys.version_info.minor}"
+            return Path(sys.executable) if is_ours(wanted) else installer.find_python(wanted)
+        if needs.python and not satisfies(needs.python):
+            ours = f"{sys.version_info.major}.{sys.version_info.minor}"
             raise InterpreterNotFoundError(
-                f"the project needs Python {needs.python} ({needs.origin}), this is {version}",
+                f"the project needs Python {needs.python} ({needs.origin}), this is {ours}",
                 hint='name one that fits: Runner(python_version="3.x")',
             )
         return Path(sys.executable)
@@ -266,32 +266,3 @@ def _digest(path: Path) -> str:
 
 def _key(**parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _fingerprint(python: Path) -> str:
-    """Tells one interpreter from another, and from itself after an upgrade, without starting it."""
-    real = python.resolve()
-    status = real.stat()
-    return f"{real} {status.st_size} {status.st_mtime_ns}"
-
-
-def _version(python: Path) -> str:
-    """``major.minor``, as the environment's own description says it."""
-    for line in (python.parent.parent / "pyvenv.cfg").read_text().splitlines():
-        name, _, value = line.partition("=")
-        if name.strip() in ("version", "version_info"):
-            return ".".join(value.strip().split(".")[:2])
-    raise ProvisionError(f"{python.parent.parent} is no virtual environment: its pyvenv.cfg names no version")
-
-
-def _is_ours(wanted: str) -> bool:
-    return wanted in (f"{sys.version_info.major}.{sys.version_info.minor}", ".".join(map(str, sys.version_info[:3])))
-
-
-def _satisfies(specifier: str) -> bool:
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet
-
-    try:
-        return SpecifierSet(specifier).contains(".".join(map(str, sys.version_info[:3])), prereleases=True)
-    except InvalidSpecifier as error:
-        raise ConfigError(f"requires-python = {specifier!r}: {error}") from error

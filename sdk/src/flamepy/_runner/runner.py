@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import dataclasses
 import logging
 import re
 import threading
@@ -12,17 +11,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
-from flame_host.api import (
-    Application,
-    ApplicationExistsError,
-    ClosedError,
-    ConfigError,
-    PackageRef,
-    Plan,
-    SessionState,
-    intersect_policies,
-    negotiate,
-)
+from flame_host.api import Application, ClosedError, ConfigError, Plan
 from flamepy._calls.service import RunnerService
 from flamepy._client import Client, acquire, open_source, release
 from flamepy._refs import ObjectRef
@@ -30,7 +19,7 @@ from flamepy._refs import ObjectRef
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from flame_host.api import Capabilities, Connection, Resources
+    from flame_host.api import Resources
     from flamepy._calls.future import ObjectFuture
     from flamepy._config.flame_yaml import FlameContext
     from flamepy._config.settings import Settings
@@ -40,17 +29,6 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_open_names: set[tuple[str, str]] = set()
-_names_lock = threading.Lock()
-
-
-def _workers_capabilities(client: Client, settings: Settings) -> Capabilities:
-    """The engine's, with the Python that the workers are to have: what needs the same one on both sides is refused by that."""
-    offered = client.connection.capabilities()
-    wanted = re.match(r"(?:python)?(\d+\.\d+)", settings.python)
-    if wanted is None or settings.engine.startswith("inline"):  # which has no workers, and runs here
-        return offered
-    return dataclasses.replace(offered, python=wanted[1])
 
 
 class Runner:
@@ -149,14 +127,14 @@ class Runner:
     def _open(self, undo: contextlib.ExitStack) -> None:
         from flamepy._calls.by_value import ByValue
         from flamepy._config.settings import resolve
+        from flamepy._runner import deployment
 
         self._settings = settings = resolve(self._project, self._keywords, self._context)
-        self._claim_name(settings.engine, undo)
+        deployment.claim_name(settings.engine, self.name, undo)
         self._client = client = acquire(settings.engine)
         undo.callback(release, client)
-        policy = intersect_policies(client.host.settings.policy, settings.policy)
-        plan = negotiate(settings.wants, client.host.capabilities(), _workers_capabilities(client, settings), policy)
-        package = self._publish(client, plan, settings, undo) if self._packs else None
+        plan = deployment.agree(client, settings)
+        package = deployment.publish(client, self.name, self._project, plan, settings, undo, self._overwrite) if self._packs else None
         template = client.connection.get_application(settings.context.template)
         application = Application(
             name=self.name,
@@ -171,63 +149,10 @@ class Runner:
             command=template.command if template else "",
             arguments=template.arguments if template else (),
         )
-        self._application = self._register(client, application, undo)
+        self._application = deployment.register(client, application, undo, fail_if_exists=self._fail_if_exists, overwrite=self._overwrite)
         client.travelling[self.name] = ByValue(client.serializer(plan), self._project if self._packs else None)
-        undo.callback(self._stop_travelling, client)
+        undo.callback(deployment.stop_travelling, client, self.name)
         undo.callback(self._close_services)
-
-    def _claim_name(self, endpoint: str, undo: contextlib.ExitStack) -> None:
-        claim = (endpoint, self.name)
-        with _names_lock:
-            if claim in _open_names:
-                raise ApplicationExistsError(
-                    f"a Runner named {self.name!r} is open in this program already", hint="close it first, or choose another name"
-                )
-            _open_names.add(claim)
-        undo.callback(_open_names.discard, claim)
-
-    def _publish(self, client: Client, plan: Plan, settings: Settings, undo: contextlib.ExitStack) -> PackageRef:
-        from flamepy._package.pack import pack
-
-        archiver = client.host.catalog.archiver(plan.archiver)
-        made = pack(self._project, archiver, client.host.root / "packs", excludes=settings.excludes, includes=settings.includes)
-        if settings.storage:
-            store = client.host.catalog.store(plan.store)
-            file = f"{self.name}-{made.digest[:16]}{archiver.suffixes[0]}"
-            url = store.publish(made.path, settings.storage, name=file, digest=made.digest, overwrite=self._overwrite)
-            undo.callback(store.delete, url)
-        else:  # it stands on this machine already, and another program may be using it
-            url = made.path.as_uri()
-        return PackageRef(url=url, digest=made.digest, size=made.size, format=plan.archiver)
-
-    def _register(self, client: Client, application: Application, undo: contextlib.ExitStack) -> Application:
-        connection = client.connection
-        there = connection.get_application(self.name)
-        if there is not None:
-            same = there.package == application.package and there.dependencies == application.dependencies
-            if self._fail_if_exists or not (same or self._overwrite):
-                raise ApplicationExistsError(
-                    f"application {self.name!r} is registered already" + ("" if same else ", with another package"),
-                    hint="choose another name, or Runner(overwrite=True) to replace it",
-                )
-            if same:
-                return there  # whoever registered it will unregister it
-            connection.unregister_application(self.name)
-        connection.register_application(application)
-        undo.callback(self._unregister, connection)
-        return application
-
-    def _stop_travelling(self, client: Client) -> None:
-        travelling = client.travelling.pop(self.name, None)
-        if travelling is not None:
-            travelling.close()
-
-    def _unregister(self, connection: Connection) -> None:
-        """Sessions that were opened by the application's name go with it."""
-        for session in connection.list_sessions():
-            if session.application == self.name and session.state is SessionState.OPEN:
-                connection.close_session(session.session_id)
-        connection.unregister_application(self.name)
 
     def _close_services(self) -> None:
         """Close all, whatever happens to one; what is not wanted any more is not waited for."""

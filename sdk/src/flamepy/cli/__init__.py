@@ -65,7 +65,7 @@ def pack(
 ) -> None:
     """Make the package of a project, or explain it."""
     from flamepy._config.settings import resolve
-    from flamepy._package.pack import explain as explained
+    from flamepy._package.selection import explain as explained
 
     with errors():
         settings = resolve(project, {"engine": "local:"})
