@@ -15,14 +15,18 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from flame_host._packages.directories import ContentStore, Entry
-from flame_host._packages.interpreters import fingerprint, is_ours, satisfies, version
-from flame_host._packages.project import Project, read_project
+from flame_host._packages.inputs import content_digest, listing_digest, named_paths
+from flame_host._packages.interpreters import existing, fingerprint, is_ours, spelled, version
+from flame_host._packages.metadata import PLACE, write_metadata
+from flame_host._packages.ours import refuse_strangers, without_ours
+from flame_host._packages.project import Project, read_about, read_project
+from flame_host._packages.seals import MARKER
 from flame_host._plugins.catalog import Catalog
 from flame_host._settings import Settings
 from flame_host.api import (
@@ -34,6 +38,7 @@ from flame_host.api import (
     Installer,
     InstallRequest,
     InterpreterNotFoundError,
+    LocalProject,
     PackageRef,
     ProvisionError,
     Requirements,
@@ -62,6 +67,7 @@ class Provisioner:
         self._settings = settings
         self._catalog = catalog
         self._observe = observe
+        self._anew: set[str] = set()
 
     def provision(self, application: Application) -> EnvironmentLease:
         """An environment for the application, in use until the lease is released."""
@@ -131,7 +137,14 @@ class Provisioner:
                 finally:
                     if inside.exists():
                         self.store.discard(inside)
-        return read_project(target).to_facts()
+        return self._read(target)
+
+    @staticmethod
+    def _read(tree: Path) -> Mapping[str, Any]:
+        project, reading = read_project(tree)
+        facts = project.to_facts()
+        facts["metadata"] = write_metadata(tree, reading.here, read_about(tree).versions)
+        return facts
 
     # ------------------------------------------------------------------------------------------------ the environment
 
@@ -139,30 +152,39 @@ class Provisioner:
         needs = project.requirements
         installer = self._catalog.installer(application.plan.installer)
         python = self._interpreter(application, needs, installer)
-        dependencies = (*needs.dependencies, *application.dependencies)
+        extra = without_ours(application.dependencies)
+        needs = replace(needs, dependencies=without_ours(needs.dependencies))
+        base = tree.path / project.root if tree is not None else Path(os.sep)
         key = _key(
             installer=installer.identity(),
             python=fingerprint(python),
             platform=sysconfig.get_platform(),
-            dependencies=sorted(dependencies),
+            dependencies=[sorted(needs.dependencies), sorted(extra)],
+            declared=[needs.settings, needs.extras, needs.groups, needs.left_out, str(needs.lock or "")],
             files=project.digest,
+            outside=_digest_of_outside(project, extra, base),
             built=tree.path.name if tree is not None and needs.build else "",
-            sources=[*self._settings.wheelhouse, self._settings.offline],
-        )
-        root = (tree.path / project.root) if tree is not None else Path()
-        wanted = replace(
-            needs,
-            dependencies=dependencies,
-            files=tuple(root / path for path in needs.files),
-            build=root / needs.build if needs.build else None,
+            sources=[*self._settings.wheelhouse, listing_digest(self._settings.wheelhouse), self._settings.offline],
         )
 
         def install(target: Path) -> Mapping[str, Any]:
-            return self._install(application, installer, InstallRequest(target, python, wanted, self._log(key)))
+            return self._install(
+                application, installer, project, needs, tree, InstallRequest(target, python, needs, self._log(key), extra=extra)
+            )
 
-        return self.store.ensure("builds" if needs.build else "envs", key, install)
+        anew = application.name in self._anew
+        self._anew.discard(application.name)
+        return self.store.ensure("builds" if needs.build else "envs", key, install, anew=anew)
 
-    def _install(self, application: Application, installer: Installer, request: InstallRequest) -> Mapping[str, Any]:
+    def _install(
+        self,
+        application: Application,
+        installer: Installer,
+        project: Project,
+        needs: Requirements,
+        tree: Entry | None,
+        request: InstallRequest,
+    ) -> Mapping[str, Any]:
         self._tell("install", application)
         request.log.parent.mkdir(parents=True, exist_ok=True)
         request = replace(
@@ -171,10 +193,13 @@ class Provisioner:
             wheelhouse=self._settings.wheelhouse,
             offline=self._settings.offline,
         )
-        with _stage(application, "install", installer.name), self._build_copy(request) as ready:
-            python = installer.install(ready)
+        with _stage(application, "install", installer.name), self._source(project, tree, request) as root:
+            python = installer.install(replace(request, requirements=_absolute(needs, root), directory=root))
+            refuse_strangers(request.target)
+        if needs.build and tree is not None and len(list(tree.path.iterdir())) > 1:
+            _put_behind(request.target, tree.path / project.root)
         (request.target / "plan.json").write_text(json.dumps(asdict(application.plan), indent=2) + "\n")
-        requirements = [*request.requirements.dependencies, *(path.name for path in request.requirements.files)]
+        requirements = [*needs.dependencies, *request.extra, *(path.name for path in needs.files)]
         return {
             "python": str(python),
             "version": version(python),
@@ -184,36 +209,58 @@ class Provisioner:
         }
 
     @contextlib.contextmanager
-    def _build_copy(self, request: InstallRequest) -> Iterator[InstallRequest]:
-        """Build in a copy: build tools write into the source, and the tree is shared."""
-        source = request.requirements.build
-        if source is None or source.is_file():
-            yield request
+    def _source(self, project: Project, tree: Entry | None, request: InstallRequest) -> Iterator[Path | None]:
+        """The project to install from: a copy where anything in it is built, for build tools write into the source.
+
+        The copy of local projects stays in the environment: what is installed as editable is imported from there.
+        """
+        root = tree.path / project.root if tree is not None else None
+        named = [path for requirement in request.extra for path in named_paths(requirement, root)] if root is not None else []
+        if tree is None or not (project.sources or any(path.is_dir() and path.is_relative_to(tree.path) for path in named)):
+            yield root
             return
-        copy = request.target.with_name(f".{request.target.name}.source")
+        stays = project.requirements.build is None
+        copy = request.target / "source" if stays else request.target.with_name(f".{request.target.name}.source")
         shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(source, copy, symlinks=True, ignore=shutil.ignore_patterns(".complete"))
+        shutil.copytree(tree.path, copy, symlinks=True, ignore=shutil.ignore_patterns(MARKER, PLACE, "__pycache__"))
+        for place, _, files in os.walk(copy):
+            for name in ("", *files):
+                path = os.path.join(place, name)
+                if not os.path.islink(path):
+                    os.chmod(path, os.stat(path).st_mode | 0o200)
         try:
-            yield replace(request, requirements=replace(request.requirements, build=copy))
+            yield copy / project.root
         finally:
-            self.store.discard(copy)
+            if not stays:
+                self.store.discard(copy)
+
+    def refresh(self, name: str) -> None:
+        """The next environment of an application is built anew, whatever there is."""
+        self._anew.add(name)
 
     def _interpreter(self, application: Application, needs: Requirements, installer: Installer) -> Path:
-        wanted = application.python_version.removeprefix("python")
-        if wanted:
-            return Path(sys.executable) if is_ours(wanted) else installer.find_python(wanted)
-        if needs.python and not satisfies(needs.python):
+        wanted = spelled(application.python_version or needs.python)
+        if not wanted or is_ours(wanted):
+            return Path(sys.executable)
+        if os.sep in wanted:
+            return existing(wanted)
+        try:
+            return installer.find_python(wanted)
+        except InterpreterNotFoundError as error:
+            if application.python_version:
+                raise
             ours = f"{sys.version_info.major}.{sys.version_info.minor}"
             raise InterpreterNotFoundError(
-                f"the project needs Python {needs.python} ({needs.origin}), this is {ours}",
-                hint='name one that fits: Runner(python_version="3.x")',
-            )
-        return Path(sys.executable)
+                f"the project needs Python {needs.python} ({needs.origin}), this is {ours}; no other fits: {error.message}",
+                hint=error.hint or 'name one that fits: Runner(python_version="3.x")',
+            ) from error
 
     def _describe(self, application: Application, project: Project, tree: Entry | None, installed: Entry) -> Environment:
         python = Path(installed.facts["python"])
         root = tree.path / project.root if tree is not None else None
-        paths = tuple(root / path for path in project.requirements.source_paths) if root is not None else ()
+        paths = tuple(Path(os.path.normpath(root / path)) for path in project.requirements.source_paths) if root is not None else ()
+        if tree is not None and tree.facts.get("metadata"):
+            paths = (*paths, tree.path / PLACE)
         variables = {
             "VIRTUAL_ENV": str(installed.path),
             # Our own commands last: a Runner inside a task needs the installer's.
@@ -226,6 +273,8 @@ class Provisioner:
             paths=paths,
             tree=root,
             variables=variables,
+            package=tree.path if tree is not None else None,
+            directory=tree.path / project.directory if tree is not None else None,
         )
 
     def _log(self, key: str) -> Path:
@@ -266,3 +315,35 @@ def _digest(path: Path) -> str:
 
 def _key(**parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _digest_of_outside(project: Project, extra: Sequence[str], base: Path) -> str:
+    """Of files and directories that are named by their absolute path, or by the application itself: looked at anew each time."""
+    named = [Path(path) for path in project.outside]
+    for requirement in (*project.requirements.dependencies, *extra):
+        named += named_paths(requirement, base)
+    return content_digest(named, base) if named else ""
+
+
+def _absolute(needs: Requirements, root: Path | None) -> Requirements:
+    if root is None:
+        return needs
+
+    def absolute(path: Path | None) -> Path | None:
+        return Path(os.path.normpath(root / path)) if path is not None else None
+
+    return replace(
+        needs,
+        files=tuple(Path(os.path.normpath(root / path)) for path in needs.files),
+        locals=tuple(LocalProject(local.name, Path(os.path.normpath(root / local.path))) for local in needs.locals),
+        build=absolute(needs.build),
+        lock=absolute(needs.lock),
+        project=absolute(needs.project),
+    )
+
+
+def _put_behind(environment: Path, root: Path) -> None:
+    """Modules that stand beside a project that is built are found as in its checkout, behind what is installed."""
+    paths = [str(root / name) for name in ("src", ".") if (root / name).is_dir()]
+    for packages in environment.glob("lib/python*/site-packages"):
+        (packages / "flame-project.pth").write_text("\n".join(paths) + "\n")
