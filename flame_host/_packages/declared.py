@@ -192,3 +192,12 @@ class Declaration:
 def is_setup(path: Path) -> bool:
     text = path.read_text(encoding="utf-8", errors="replace")
     return "setup(" in text if path.suffix == ".py" else "[metadata]" in text or "[options]" in text
+
+
+def is_versioned_elsewhere(directory: Path) -> bool:
+    """Whether a project that is built takes its version from version control."""
+    for name in ("pyproject.toml", "setup.py", "setup.cfg"):
+        path = directory / name
+        if path.is_file() and re.search(r"scm|hatch-vcs|versioneer|dunamai|pbr", path.read_text(encoding="utf-8", errors="replace")):
+            return True
+    return False

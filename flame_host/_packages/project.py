@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from flame_host._packages.declared import Declaration, is_setup
+from flame_host._packages.declared import Declaration, is_setup, is_versioned_elsewhere
 from flame_host._packages.inputs import content_digest, requirement_inputs
 from flame_host._packages.neighbours import Neighbourhood, look_around, workspace_files
 from flame_host._packages.tables import parse_toml, plain, read_toml
-from flame_host.api import ConfigError, LocalProject, Requirements
+from flame_host.api import ConfigError, LocalProject, ProjectNeeds, Requirements
 
 __all__ = ["ABOUT", "Project", "Reading", "read_about", "read_project", "read_requirements", "read_toml"]
 
@@ -51,6 +51,7 @@ class Project:
         directory: what was the current directory, relative to the tree.
         outside: what decides, too, and stands outside of the tree.
         sources: directories of the tree are installed from, so build tools will write into them.
+        versions: as recorded while packing.
     """
 
     root: str
@@ -59,6 +60,7 @@ class Project:
     directory: str = ""
     outside: tuple[str, ...] = ()
     sources: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     def to_facts(self) -> dict[str, Any]:
         facts = asdict(self.requirements)
@@ -73,6 +75,7 @@ class Project:
             "directory": self.directory,
             "outside": list(self.outside),
             "sources": self.sources,
+            "versions": dict(self.versions),
             "requirements": facts,
         }
 
@@ -85,7 +88,15 @@ class Project:
         kept["locals"] = tuple(LocalProject(name, Path(path)) for name, path in kept["locals"])
         for name in ("build", "lock", "project"):
             kept[name] = Path(kept[name]) if kept[name] is not None else None
-        return cls(facts["root"], Requirements(**kept), facts["digest"], facts["directory"], tuple(facts["outside"]), facts["sources"])
+        return cls(
+            facts["root"],
+            Requirements(**kept),
+            facts["digest"],
+            facts["directory"],
+            tuple(facts["outside"]),
+            facts["sources"],
+            facts["versions"],
+        )
 
 
 @dataclass
@@ -133,8 +144,20 @@ def read_project(tree: Path) -> tuple[Project, Reading]:
     digest = content_digest(inside, tree) if inside else ""
     directory = about.directory or os.path.relpath(root, tree)
     sources = needs.build is not None or any(path.is_dir() for path in inside)
-    found = Project(os.path.relpath(root, tree), _relative(needs, root, tree), digest, directory, tuple(outside), sources)
+    found = Project(os.path.relpath(root, tree), _relative(needs, root, tree), digest, directory, tuple(outside), sources, about.versions)
     return found, reading
+
+
+def needs_of(root: Path, script: Path | None) -> ProjectNeeds:
+    """A project outside of any package, for who packs it."""
+    is_script = script is not None and has_block(script)
+    reading = read_requirements(root, Path(root.anchor), script)
+    travelling = tuple(path for path in dict.fromkeys([*reading.travelling, *reading.inputs]) if path.exists())
+    unversioned = {name: one.directory for name, one in reading.here.items() if not one.version({})}
+    if reading.requirements.build is not None and is_versioned_elsewhere(root):
+        unversioned[Declaration.of(root).name or root.name] = root
+    running = {name: one.directory for name, one in reading.here.items()}
+    return ProjectNeeds(reading.requirements, is_script, travelling, running, unversioned)
 
 
 def _relative(needs: Requirements, root: Path, tree: Path) -> Requirements:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from flame_host._packages.directories import ContentStore, Entry
+from flame_host._packages.files import FORMAT, FileStore
 from flame_host._packages.inputs import content_digest, listing_digest, named_paths
 from flame_host._packages.interpreters import existing, fingerprint, is_ours, spelled, version
 from flame_host._packages.metadata import PLACE, write_metadata
@@ -39,6 +40,7 @@ from flame_host.api import (
     InstallRequest,
     InterpreterNotFoundError,
     LocalProject,
+    PackageNotFoundError,
     PackageRef,
     ProvisionError,
     Requirements,
@@ -64,6 +66,7 @@ class Provisioner:
 
     def __init__(self, settings: Settings, catalog: Catalog, observe: Observe = lambda event: None) -> None:
         self.store = ContentStore(settings.root)
+        self.files = FileStore(settings.root, settings.limits)
         self._settings = settings
         self._catalog = catalog
         self._observe = observe
@@ -95,6 +98,8 @@ class Provisioner:
             return self.store.ensure("trees", known.digest, lambda target: self._open(application, known, archive, target))
 
     def _unpack(self, application: Application, package: PackageRef, target: Path) -> Mapping[str, Any]:
+        if package.format == FORMAT:
+            return self._lay_out(application, package, target)
         fetched = target.with_name(f".{target.name}.fetched")
         shutil.rmtree(fetched, ignore_errors=True)
         fetched.mkdir()
@@ -109,6 +114,25 @@ class Provisioner:
             return self._open(application, package, archive, target)
         finally:
             shutil.rmtree(fetched, ignore_errors=True)
+
+    def _lay_out(self, application: Application, package: PackageRef, target: Path) -> Mapping[str, Any]:
+        """A package of this machine: a list of files that are here already."""
+        self._tell("unpack", application)
+        listing = Path(package.url.removeprefix("file://"))
+        with _stage(application, "unpack", FORMAT):
+            if not listing.is_file():
+                raise PackageNotFoundError(f"there is no package at {package.url}", hint="it is packed again when its program runs again")
+            digest = _digest(listing)
+            if digest != package.digest:
+                raise DigestMismatchError(f"the package at {package.url} has SHA-256 {digest}, {package.digest} was published").locate(
+                    stage="verify"
+                )
+            inside = target.with_name(f".{target.name}.tree")
+            self.store.discard(inside)
+            shared = self.files.unpack(listing, inside)
+            target.rmdir()
+            inside.rename(target)
+        return {**self._read(target), "shared": shared}
 
     def _fetch(self, application: Application, package: PackageRef, directory: Path) -> Path:
         scheme, _, rest = package.url.partition(":")
@@ -194,7 +218,7 @@ class Provisioner:
             offline=self._settings.offline,
         )
         with _stage(application, "install", installer.name), self._source(project, tree, request) as root:
-            python = installer.install(replace(request, requirements=_absolute(needs, root), directory=root))
+            python = installer.install(replace(request, requirements=_absolute(needs, root), directory=root, variables=_versions(project)))
             refuse_strangers(request.target)
         if needs.build and tree is not None and len(list(tree.path.iterdir())) > 1:
             _put_behind(request.target, tree.path / project.root)
@@ -340,6 +364,17 @@ def _absolute(needs: Requirements, root: Path | None) -> Requirements:
         lock=absolute(needs.lock),
         project=absolute(needs.project),
     )
+
+
+def _versions(project: Project) -> dict[str, str]:
+    """For build backends that would ask version control, which did not come along."""
+    found = {}
+    for name, its_version in project.versions.items():
+        upper = name.upper().replace("-", "_").replace(".", "_")
+        found[f"SETUPTOOLS_SCM_PRETEND_VERSION_FOR_{upper}"] = its_version
+        if project.requirements.build is not None:
+            found |= {"SETUPTOOLS_SCM_PRETEND_VERSION": its_version, "PBR_VERSION": its_version}
+    return found
 
 
 def _put_behind(environment: Path, root: Path) -> None:

@@ -24,7 +24,7 @@ def seal(directory: Path, note: Path) -> None:
             if not os.path.islink(path):
                 os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) & ~0o222)
     note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(_look(directory)))
+    note.write_text(json.dumps(look(directory)))
 
 
 def close(directory: Path) -> None:
@@ -41,7 +41,7 @@ def broken(directory: Path, note: Path) -> str:
         expected = json.loads(note.read_bytes())
     except (OSError, ValueError):
         return "it was never sealed"
-    found = _look(directory)
+    found = look(directory)
     if found == expected:
         return ""
     for name in sorted(found.keys() - expected.keys(), reverse=True):  # what lies deeper comes first
@@ -51,6 +51,14 @@ def broken(directory: Path, note: Path) -> str:
         if found.get(name) != facts:
             return str(name)
     return ""
+
+
+def differs(directory: Path, note: Path) -> bool:
+    """Whether anything in it is not as the note says."""
+    try:
+        return bool(look(directory) != json.loads(note.read_bytes()))
+    except (OSError, ValueError):
+        return True
 
 
 def make_writable(directory: Path) -> None:
@@ -84,7 +92,7 @@ def _remove(path: Path) -> None:
         os.chmod(path.parent, 0o555)
 
 
-def _look(directory: Path) -> dict[str, list[int | str]]:
+def look(directory: Path) -> dict[str, list[int | str]]:
     """Directories by name alone: their times change with what comes and goes, which shows by itself."""
     found: dict[str, list[int | str]] = {}
     stack = [""]

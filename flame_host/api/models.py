@@ -136,6 +136,24 @@ class Requirements:
 
 
 @dataclass(frozen=True)
+class ProjectNeeds:
+    """A project as it stands on this machine, looked over and not run.
+
+    Attributes:
+        requirements: with absolute paths. is_script: they are the script's own (PEP 723).
+        travelling: files and directories that installing needs, wherever they stand.
+        running: name → directory of each project that runs from where it stands.
+        unversioned: those of them whose version no file tells.
+    """
+
+    requirements: Requirements
+    is_script: bool = False
+    travelling: tuple[Path, ...] = ()
+    running: Mapping[str, Path] = field(default_factory=dict)
+    unversioned: Mapping[str, Path] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class InstallRequest:
     """One order to an installer.
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 from flame_host.api import (
@@ -26,6 +24,7 @@ from flame_host.engine.output import OutputReader
 from flame_host.engine.registry import Registry
 from flame_host.engine.session import LocalSession
 from flame_host.engine.supervisor import Supervisor
+from flame_host.engine.working_directory import WorkingDirectories
 from flame_host.worker.process import Guardian, WorkerProcess
 from flame_host.worker.runtime.channel import ChannelClosed
 
@@ -43,9 +42,11 @@ class LocalConnection:
         self.supervisor = Supervisor()
         self.objects: ObjectStore = SharedObjects(services.cache("local").open("local:"))
         self._registry = Registry(endpoint)
-        self._leases: dict[str, Lease] = {}
+        self._leases: dict[tuple[str, str], Lease] = {}
+        self._retired: list[Lease] = []
+        self._directories = WorkingDirectories(services.root)
         self._lock = threading.Lock()
-        self._provisioning: dict[str, threading.Lock] = {}
+        self._provisioning: dict[tuple[str, str], threading.Lock] = {}
         self._guardian: Guardian | None = None
         self._readers: dict[Executor, OutputReader] = {}
         self.get_application = self._registry.find_application
@@ -61,11 +62,17 @@ class LocalConnection:
     def register_application(self, application: Application) -> None:
         self._registry.register(application)
 
+    def update_application(self, application: Application) -> None:
+        self._registry.update(application)
+        retired = self._leases.pop(_package_of(application), None)
+        if retired is not None:  # sessions that are open may still be using it
+            self._retired.append(retired)
+
     def unregister_application(self, name: str) -> None:
         self._registry.unregister(name)
-        lease = self._leases.pop(name, None)
-        if lease is not None:
-            lease.release()
+        for key in [key for key in self._leases if key[0] == name]:
+            self._leases.pop(key).release()
+        self._directories.let_go(name)
 
     def open_session(self, spec: SessionSpec) -> Session:
         application = self._registry.application(spec.application)
@@ -92,8 +99,9 @@ class LocalConnection:
         self.supervisor.stop()
         for reader in self._readers.values():
             reader.close()
-        for lease in self._leases.values():
+        for lease in (*self._leases.values(), *self._retired):
             lease.release()
+        self._directories.close()
         self.objects.close()
 
     # ------------------------------------------------------------------------------------------------ for sessions
@@ -126,7 +134,7 @@ class LocalConnection:
             variables["FLAME_APP_DIR"] = str(environment.tree)
         return {
             "variables": variables,
-            "cwd": str(self._working_directory(application, environment.tree)),
+            "cwd": str(self._directories.of(application, environment)),
             "limits": {},
             "paths": [str(path) for path in environment.paths],
             "support": str(self.services.support(environment, plan)),
@@ -135,7 +143,7 @@ class LocalConnection:
         }
 
     def python_of(self, application: Application) -> str:
-        lease = self._leases.get(application.name)
+        lease = self._leases.get(_package_of(application))
         return str(lease.environment.python) if lease else "python"
 
     def last_words(self, executor: Executor) -> str:
@@ -153,29 +161,16 @@ class LocalConnection:
         self.supervisor.call(close)
 
     def _lease(self, application: Application) -> Lease:
-        lease = self._leases.get(application.name)
+        key = _package_of(application)
+        lease = self._leases.get(key)
         if lease is not None:
             return lease
         with self._lock:
-            turn = self._provisioning.setdefault(application.name, threading.Lock())
+            turn = self._provisioning.setdefault(key, threading.Lock())
         with turn:
-            if application.name not in self._leases:
-                self._leases[application.name] = self.services.provision(application)
-            return self._leases[application.name]
-
-    def _working_directory(self, application: Application, tree: Path | None) -> Path:
-        """The application's current directory: files of the package can be read there by relative names."""
-        directory = Path(application.working_directory or self.services.root / "work" / application.name)
-        directory.mkdir(parents=True, exist_ok=True)
-        for entry in tree.iterdir() if tree is not None else ():
-            link = directory / entry.name
-            if link.is_symlink() and os.readlink(link) != str(entry):
-                with contextlib.suppress(FileNotFoundError):
-                    link.unlink()
-            if not link.exists():
-                with contextlib.suppress(FileExistsError):
-                    link.symlink_to(entry)
-        return directory
+            if key not in self._leases:
+                self._leases[key] = self.services.provision(application)
+            return self._leases[key]
 
     def _start_guardian(self) -> None:
         guardian = self._guardian = Guardian()
@@ -187,3 +182,8 @@ class LocalConnection:
                 self.supervisor.forget(guardian.fileno())
 
         self.supervisor.read(guardian.fileno(), read)
+
+
+def _package_of(application: Application) -> tuple[str, str]:
+    """Sessions opened before an application's package was replaced go on with theirs."""
+    return application.name, application.package.digest or application.package.url if application.package is not None else ""

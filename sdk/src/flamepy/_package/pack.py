@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from flame_host.api import Archiver, Member, MemberKind, PackageError
 from flamepy._package.listing import Listing
-from flamepy._package.selection import Walk, checked_root, listed
+from flamepy._package.project import checked_root
+from flamepy._package.selection import Walk, link_inside, listed
 
 _WHOLE = 4 << 20  # bytes up to which a file is read at once
 _KEPT = 14 * 24 * 3600 * 1_000_000_000  # nanoseconds an archive is kept after its last use
@@ -42,12 +44,11 @@ class Pack:
 
 def members(root: Path, files: Iterable[str]) -> Iterator[Member]:
     """The files as an archiver takes them."""
-    inside = str(root) + os.sep
     for name in files:
         path = root / name
         if path.is_symlink():
-            target = os.readlink(path)
-            if not os.path.isabs(target) and os.path.normpath(path.parent / target).startswith(inside):
+            target = link_inside(root, path)
+            if target is not None:
                 yield Member(name, MemberKind.SYMLINK, link=target)
                 continue
         status = path.stat()
@@ -67,19 +68,29 @@ def pack(root: str | Path, archiver: Archiver, cellar: Path, *, excludes: Iterab
     """
     project = checked_root(root)
     walk = Walk(project, tuple(excludes), tuple(includes))
-    files = listed(walk, Listing(cellar, project, [*excludes, "/", *includes]))
+    return pack_files(project, listed(walk, Listing(cellar, project, [*excludes, "/", *includes])), archiver, cellar)
+
+
+def pack_files(base: Path, files: Sequence[str], archiver: Archiver, cellar: Path, extra: Mapping[str, bytes] | None = None) -> Pack:
+    """The archive of files by their names below ``base``.
+
+    Args:
+        extra: further members by name, with their content.
+    """
+    extra = extra or {}
     started = time.time_ns()
-    key, newest = _quick_key(project, files, archiver.name)
+    key, newest = quick_key(base, files, archiver.name, extra)
     cellar.mkdir(parents=True, exist_ok=True)
     index = cellar / f"{key}.json"
     known = _known(index, cellar)
     if known is not None:
         os.utime(known[0])
         return Pack(known[0], known[1], known[2], len(files), fresh=False)
+    added = [Member(name, MemberKind.FILE, len(content), content=content) for name, content in extra.items()]
     part = cellar / f".{os.getpid()}-{started}.part"
     try:
         with part.open("xb") as target:
-            archiver.write(members(project, files), target)
+            archiver.write(itertools.chain(added, members(base, files)), target)
         digest = _digest(part)
         archive = cellar / f"{digest}{archiver.suffixes[0]}"
         size = part.stat().st_size
@@ -94,9 +105,9 @@ def pack(root: str | Path, archiver: Archiver, cellar: Path, *, excludes: Iterab
     return Pack(archive, digest, size, len(files), fresh=True)
 
 
-def _quick_key(root: Path, files: Sequence[str], archiver: str) -> tuple[str, int]:
+def quick_key(root: Path, files: Sequence[str], form: str, extra: Mapping[str, bytes]) -> tuple[str, int]:
     """A key of names, sizes and times, which change when contents do; and the newest time."""
-    hasher = hashlib.sha256(f"1 {archiver} {root}\n".encode())
+    hasher = hashlib.sha256(f"2 {form} {root} {sorted(extra.items())}\n".encode())
     newest = 0
     for name in files:
         status = os.lstat(root / name)

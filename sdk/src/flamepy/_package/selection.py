@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flame_host.api import ConfigError, PackageError
+from flame_host.api import PackageError
 from flamepy._config.flame_yaml import DEFAULT_EXCLUDES
 from flamepy._package.listing import Listing
+from flamepy._package.project import checked_root
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -27,6 +29,7 @@ _VERSION_CONTROL = (".git", ".hg", ".svn", ".bzr", "CVS/")
 _CACHES = (
     ".mypy_cache/", ".ruff_cache/", ".pytest_cache/", ".hypothesis/", ".tox/", ".nox/", ".cache/", ".ipynb_checkpoints/", "node_modules/",
     "*.egg-info/", ".eggs/", ".DS_Store", ".coverage", ".idea/", ".vscode/", ".flameignore", "*.pyo", "*.swp",
+    ".flame/", ".flame-package.json", ".complete",
 )  # fmt: skip
 _SECRETS = (
     ".env*", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", ".netrc", ".pypirc", ".npmrc",
@@ -54,22 +57,31 @@ class Decision:
 
 
 class _Rules:
-    def __init__(self, source: str, patterns: Sequence[str], *, base: str = "", secret: bool = False, keep: bool = False) -> None:
+    def __init__(
+        self, source: str, patterns: Sequence[str], *, base: str = "", secret: bool = False, keep: bool = False, above: str = ""
+    ) -> None:
         self.source = source
         self.patterns = patterns
         self.base = base
         self.secret = secret
         self.keep = keep
+        self.above = above
 
     @cached_property
     def _spec(self) -> GitIgnoreSpec:
         from pathspec import GitIgnoreSpec
 
-        return GitIgnoreSpec.from_lines(self.patterns)
+        try:
+            return GitIgnoreSpec.from_lines(self.patterns)
+        except (ValueError, re.error):  # git skips what is no pattern, and goes on
+            self.patterns = [line for line in self.patterns if _is_pattern(line)]
+            return GitIgnoreSpec.from_lines(self.patterns)
 
     def decide(self, path: str) -> tuple[bool, str] | None:
         """``(is in, why)``, or None when no pattern matches."""
-        if not path.startswith(self.base):
+        if self.above:
+            path = self.above + path
+        elif not path.startswith(self.base):
             return None
         result = self._spec.check_file(path[len(self.base) :])
         if result.include is None or result.index is None:
@@ -99,7 +111,7 @@ class Walk:
             self.last.insert(0, _Rules(".flameignore", flameignore))
 
     def decisions(self) -> Iterator[Decision]:
-        yield from self._below("", [])
+        yield from self._below("", list(_from_above(self.root)))
 
     def _below(self, directory: str, nested: list[_Rules]) -> Iterator[Decision]:
         self.visited.append(directory)
@@ -115,7 +127,11 @@ class Walk:
             if entry.is_dir(follow_symlinks=False):
                 yield from self._directory(entry, path + "/", nested)
             else:
-                yield self._judge(path, nested) or self._file(entry, path)
+                verdict = self._judge(path, nested)
+                if verdict is None or verdict.included:
+                    checked = self._file(entry, path, asked=verdict is not None and verdict.reason.startswith("include"))
+                    verdict = verdict if verdict is not None and checked.included else checked
+                yield verdict
 
     def _directory(self, entry: os.DirEntry[str], path: str, nested: list[_Rules]) -> Iterator[Decision]:
         verdict = self._judge(path, nested)
@@ -136,20 +152,29 @@ class Walk:
                 verdict = Decision(path, decided[0], decided[1], secret=rules.secret and not decided[0])
         return verdict
 
-    def _file(self, entry: os.DirEntry[str], path: str) -> Decision:
-        if entry.is_symlink() and not self._points_inside(entry.path) and not os.path.isfile(entry.path):
-            return Decision(path, False, "a link that leads out of the project")
-        mode = entry.stat().st_mode if not entry.is_symlink() else 0
-        if mode and not stat.S_ISREG(mode):
+    def _file(self, entry: os.DirEntry[str], path: str, *, asked: bool) -> Decision:
+        if entry.is_symlink():
+            if link_inside(self.root, entry.path) is not None:
+                return Decision(path, True)
+            if asked and os.path.isfile(entry.path):
+                return Decision(path, True, "include: the content of what it links to")
+            return Decision(path, False, OUTWARDS)
+        if not stat.S_ISREG(entry.stat().st_mode):
             return Decision(path, False, "neither a file nor a directory")
         return Decision(path, True)
 
-    def _points_inside(self, link: str) -> bool:
-        target = os.readlink(link)
-        if os.path.isabs(target):
-            return False
-        inside = os.path.normpath(os.path.join(os.path.dirname(link), target))
-        return inside.startswith(str(self.root) + os.sep) and os.path.exists(inside)
+
+OUTWARDS = "a link that leads out of the project, or nowhere"
+
+
+def link_inside(root: Path, link: str | Path) -> str | None:
+    """Where a link leads, relatively, when that is inside the project and there; else None."""
+    target = os.readlink(link)
+    place = os.path.dirname(link)
+    inside = os.path.normpath(os.path.join(place, target))
+    if not inside.startswith(str(root) + os.sep) or not os.path.exists(inside):
+        return None
+    return os.path.relpath(inside, place) if os.path.isabs(target) else target
 
 
 def explain(root: str | Path, excludes: Iterable[str] = (), includes: Iterable[str] = ()) -> list[Decision]:
@@ -169,6 +194,10 @@ def listed(walk: Walk, listing: Listing | None) -> list[str]:
         decisions = list(walk.decisions())
         secrets = [decision.path for decision in decisions if decision.secret]
         files = sorted(decision.path for decision in decisions if decision.included)
+        outwards = [decision.path for decision in decisions if decision.reason == OUTWARDS]
+        if outwards:
+            note = "left out of the package: links that lead out of the project, or nowhere: %s ([tool.flame] include takes their contents)"
+            logger.warning(note, _some(outwards))
         if listing is not None:
             listing.write(walk.visited, files, secrets)
     else:
@@ -183,26 +212,48 @@ def listed(walk: Walk, listing: Listing | None) -> list[str]:
     return files
 
 
-def checked_root(root: str | Path) -> Path:
-    """The project's directory, made absolute; one that cannot be meant is refused."""
-    path = Path(root).expanduser().resolve()
-    if not path.is_dir():
-        raise ConfigError(f"the project directory {path} does not exist")
-    if path == Path(path.anchor) or path == Path.home().resolve():
-        raise ConfigError(
-            f"{path} is not a project: all of it would be packed",
-            hint="change into the project's directory, give Runner(project=PATH), or Runner(package=False) to send no files",
-        )
-    return path
+def _from_above(root: Path) -> Iterator[_Rules]:
+    """Ignore files between the project and the top of its repository, and the repository's own: git heeds them, too."""
+    above = []
+    for directory in root.parents if not (root / ".git").exists() else ():
+        above.append(directory)
+        if (directory / ".git").exists():
+            break
+    else:
+        above = []
+    repository = above[-1] if above else root
+    for directory in reversed(above):
+        patterns = _lines(directory / ".gitignore")
+        if patterns:
+            yield _Rules(str(directory / ".gitignore"), patterns, above=root.relative_to(directory).as_posix() + "/")
+    patterns = _lines(repository / ".git" / "info" / "exclude")
+    if patterns:
+        prefix = root.relative_to(repository).as_posix() + "/" if repository != root else ""
+        yield _Rules(".git/info/exclude", patterns, above=prefix)
+
+
+def _is_pattern(line: str) -> bool:
+    from pathspec import GitIgnoreSpec
+
+    try:
+        GitIgnoreSpec.from_lines([line])
+    except (ValueError, re.error):
+        return False
+    return True
 
 
 def _lines(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        return [line for line in lines if line.strip() and not line.startswith("#")]
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").removeprefix("\ufeff").split("\n")
+        return [line.removesuffix("\r") for line in lines if line.strip() and not line.startswith("#")]
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return []
 
 
 def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return ", ".join(map(ascii_only, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def ascii_only(name: str) -> str:
+    """A name that can be printed anywhere."""
+    return name if name.isprintable() else ascii(name)

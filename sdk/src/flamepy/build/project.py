@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flamepy._config.settings import resolve
-from flamepy._package.selection import checked_root
+from flamepy._package.project import checked_root
 from flamepy.build.archive import files_below, sizes_of, write_archive
 from flamepy.build.dependencies import Target, install, requirements_of, take_over
 from flamepy.build.errors import BuildError
