@@ -130,11 +130,13 @@ class LocalConnection:
         environment = self._lease(application).environment
         plan = application.plan
         variables = {"FLAME_APPLICATION": application.name}
+        directory = self._directories.of(application, environment)
         if environment.tree is not None:
             variables["FLAME_APP_DIR"] = str(environment.tree)
         return {
             "variables": variables,
-            "cwd": str(self._directories.of(application, environment)),
+            "cwd": str(directory.path),
+            "contents": str(self.services.root / "files") if directory.has_links else "",
             "limits": {},
             "paths": [str(path) for path in environment.paths],
             "support": str(self.services.support(environment, plan)),

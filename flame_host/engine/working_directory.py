@@ -14,7 +14,9 @@ import re
 import shutil
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from flame_host._packages import seals
 from flame_host._packages.files import LARGE, share
@@ -25,6 +27,15 @@ KEPT_SECONDS = 7 * 86_400.0
 
 _MOST_KEPT = 5
 _HIDDEN = (seals.MARKER, ".flame", ".flame-package.json")
+
+
+class WorkingDirectory(NamedTuple):
+    """Attributes:
+    has_links: some files are links to contents that others read, too.
+    """
+
+    path: Path
+    has_links: bool = False
 
 
 class WorkingDirectories:
@@ -38,23 +49,23 @@ class WorkingDirectories:
         self._root = root / "work"
         self._locks = root / "locks"
         self._notes = root / "seals"
-        self._held: dict[tuple[str, str], tuple[Path, int]] = {}
+        self._held: dict[tuple[str, str], tuple[Path, int, bool]] = {}
         self._turn = threading.Lock()
 
-    def of(self, application: Application, environment: Environment) -> Path:
+    def of(self, application: Application, environment: Environment) -> WorkingDirectory:
         """The directory to run in. One that the application names is used as it is: nothing is put there."""
         if application.working_directory:
             given = Path(application.working_directory)
             given.mkdir(parents=True, exist_ok=True)
-            return given
+            return WorkingDirectory(given)
         package = environment.package or environment.tree
         key = (application.name, package.name if package is not None else "none")
         with self._turn:
             if key not in self._held:
                 self._held[key] = self._take(application.name, key[1], package)
-            place = self._held[key][0]
+            place, _, has_links = self._held[key]
         inside = environment.directory.relative_to(package) if environment.directory is not None and package is not None else Path()
-        return place / inside if (place / inside).is_dir() else place
+        return WorkingDirectory(place / inside if (place / inside).is_dir() else place, has_links)
 
     def let_go(self, name: str) -> None:
         """Not used any more by the application's sessions."""
@@ -66,7 +77,7 @@ class WorkingDirectories:
         for name in {key[0] for key in self._held}:
             self.let_go(name)
 
-    def _take(self, name: str, package: str, tree: Path | None) -> tuple[Path, int]:
+    def _take(self, name: str, package: str, tree: Path | None) -> tuple[Path, int, bool]:
         """The first directory that is free and as it was made, or a new one; on the way what nobody needs any more is removed."""
         self._locks.mkdir(parents=True, exist_ok=True)
         self._notes.mkdir(parents=True, exist_ok=True)
@@ -83,11 +94,12 @@ class WorkingDirectories:
                 if seals.differs(place, note):
                     os.close(lock)  # a task wrote here
                     continue
-                return place, lock
+                return place, lock, _has_links(json.loads(note.read_bytes()))
             seals.remove_tree(place)
             _fill(place, tree)
-            note.write_text(json.dumps(seals.look(place)))
-            return place, lock
+            facts = seals.look(place)
+            note.write_text(json.dumps(facts))
+            return place, lock, _has_links(facts)
         raise AssertionError("ten thousand runs of one package at once")
 
     def _tidy(self, own: Path, package: str) -> None:
@@ -123,6 +135,10 @@ class WorkingDirectories:
             os.close(lock)
             return None
         return lock
+
+
+def _has_links(facts: Mapping[str, list[int | str]]) -> bool:
+    return any(len(entry) > 4 and os.path.isabs(str(entry[4])) for entry in facts.values())
 
 
 def _fill(place: Path, tree: Path | None) -> None:
