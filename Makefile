@@ -7,6 +7,7 @@ MEMBERS := $(wildcard plugins/*) sdk
 STAMP := $(VENV)/.installed
 # Tests run commands of the environment by name: uv, flame, flame-host.
 TOOLS := PATH="$(CURDIR)/$(BIN):$$PATH"
+CHAOS ?= --minutes 10 --seed 1 2 3 --threads 1 3 8 --foreign-load
 
 .PHONY: demo test check bench faults soak docs protos format clean
 .DEFAULT_GOAL := help
@@ -44,9 +45,10 @@ bench: $(STAMP)
 faults: $(STAMP)
 	$(TOOLS) $(BIN)/python -m pytest -q tests/faults $(ARGS)
 
-## soak     ten minutes of everything at once
+## soak     ten minutes of faults, then ten of a mixed load in which no call may get stuck
 soak: $(STAMP)
 	$(TOOLS) $(BIN)/python tests/faults/soak.py $(ARGS)
+	$(TOOLS) $(BIN)/python tests/faults/chaos.py $(CHAOS)
 
 ## protos   generate the flame.v1 code from its .proto files
 protos: $(STAMP)

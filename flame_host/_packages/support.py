@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -74,12 +74,10 @@ def _plugin_links() -> Iterator[tuple[str, Path]]:
 
 
 def _make(directory: Path, links: dict[str, Path]) -> None:
-    building = directory.with_name(f".{directory.name}.{os.getpid()}")
-    building.mkdir(parents=True, exist_ok=True)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    building = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))  # threads of one process may meet here
     for name, target in links.items():
-        link = building / name
-        if not link.is_symlink():
-            link.symlink_to(target)
+        (building / name).symlink_to(target)
     try:
         building.rename(directory)
     except OSError:  # somebody else was quicker, with the same content

@@ -323,6 +323,21 @@ class SessionSpec:
 
 
 @dataclass(frozen=True)
+class CallOptions:
+    """How single calls are to be treated; a field that is None leaves it to the service.
+
+    Attributes:
+        timeout: seconds the task may run. retries: how often it is run again after infrastructure failed.
+        priority: higher goes first among the tasks of its session that wait. name: shown in place of the task's number.
+    """
+
+    timeout: float | None = None
+    retries: int | None = None
+    priority: int | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True)
 class SessionInfo:
     """A session as an observer sees it."""
 

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Protocol, runtime_checkable
 from flame_host.api.models import (
     Application,
     Buffer,
+    CallOptions,
     Capabilities,
     Environment,
     Event,
@@ -234,7 +235,7 @@ class Task(Protocol):
     frame: Any
     number: int
     attempts: int
-    options: Any
+    options: CallOptions | None
 
     def begin(self) -> bool:
         """The engine is about to hand it to a worker; False if it was cancelled, and it is dropped.
@@ -259,8 +260,12 @@ class Task(Protocol):
         """Whether it has ended, in whatever way."""
         ...
 
+    def open_stream(self) -> None:
+        """It is a generator: items may follow, and `succeed` after the last."""
+        ...
+
     def stream(self, data: bytes, buffers: Sequence[Buffer]) -> None:
-        """One item of a generator; `succeed` follows after the last."""
+        """One item of a generator."""
         ...
 
 
@@ -291,10 +296,10 @@ class Session(Protocol):
         """
         ...
 
-    def assist(self, task: Task, timeout: float | None = None) -> None:
-        """The caller is going to wait for the task: let its thread do some of the engine's work meanwhile.
+    def drive(self, task: Task, enough: Callable[[], bool], timeout: float | None = None) -> None:
+        """The caller is going to wait until ``enough()``: let its thread do some of the engine's work for this task meanwhile.
 
-        May return before the task is done, at once even; the caller then waits in its own way.
+        May return before, at once even; the caller then waits in its own way. ``enough`` is called often, and must be quick.
         """
         ...
 
@@ -302,8 +307,8 @@ class Session(Protocol):
         """Take it out of the queue, or ask its worker to raise in it; with force, kill the worker if it does not."""
         ...
 
-    def grant(self, task: Task, count: int) -> None:
-        """The consumer has taken this many streamed items; that many more may be sent."""
+    def grant(self, task: Task, taken: int) -> None:
+        """The consumer has taken this many of the task's items in all; so much may be said twice, and late, without harm."""
         ...
 
     def info(self) -> SessionInfo: ...

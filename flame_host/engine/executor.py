@@ -1,8 +1,12 @@
-"""One executor: a worker process that serves one session, from its start to its end."""
+"""One executor: a worker process that serves one session, from its start to its end.
+
+Its states, in this order, some passed over: ``STARTING`` (a thread of its own provisions and starts the process), ``READY``,
+``ENDING`` (told to stop or to die), ``GONE``. A state is changed under ``_life``, and each change is followed by telling the session.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import enum
 import json
 import threading
 import time
@@ -10,140 +14,244 @@ from typing import TYPE_CHECKING, Any
 
 from flame_host.api import Task, WorkerStartError
 from flame_host.engine.link import Link
-from flame_host.worker.process import WorkerProcess
-from flame_host.worker.runtime.channel import CANCEL, CREDIT, ERROR, HEADER, READY, RECALL, START, STOP, ChannelClosed, encode
+from flame_host.engine.outbox import Outbox
+from flame_host.worker.process import WorkerExit, WorkerProcess
+from flame_host.worker.runtime.channel import CANCEL, ERROR, HEADER, READY, RECALL, START, STOP, credit, encode
 
 if TYPE_CHECKING:
     from flame_host.engine.session import LocalSession
 
 _DEATH_NOTICE = 2.0  # seconds to wait for the exit status of a worker whose socket has closed
+_RETIREMENT = 0.005  # seconds between looks at whether the last driver has left
+
+
+class Life(enum.IntEnum):
+    STARTING = 0
+    READY = 1
+    ENDING = 2
+    GONE = 3
 
 
 class Executor(Link):
-    """Starts its worker from a thread of its own; that thread then reads answers until the worker ends.
+    """A link and the process at its other end.
 
     Attributes:
-        doomed: why it is being killed, if it is. doomed_task: the task to blame, None for whichever runs.
+        kill_reason: why it is being killed, if it is. kill_task: the task to blame, None for whichever runs.
+        gone: set when it is, and the session has been told.
     """
 
     def __init__(self, session: LocalSession, number: int) -> None:
-        super().__init__(session)
+        super().__init__(session, session.io)
         self.session = session
         self.number = number
-        self.doomed: Exception | None = None
-        self.doomed_task: Task | None = None
+        self.life = Life.STARTING
+        self.kill_reason: Exception | None = None
+        self.kill_task: Task | None = None
         self.process: WorkerProcess | None = None
-        self._control_sending = threading.Lock()
-        self._thread = threading.Thread(target=self._live, name=f"flame-executor-{session.session_id}-{number}", daemon=True)
-        self._thread.start()
+        self.gone = threading.Event()
+        self._life = threading.RLock()  # a finalizer may kill it while this thread does something to it
+        self._control: Outbox | None = None
+        self._credit = (0, 0)
+        self._problem: BaseException | bytes | None = None
+        self._channel_over = False
+        self._started = False
+        threading.Thread(target=self._launch, name=f"flame-start-{session.session_id}-{number}", daemon=True).start()
 
-    def _live(self) -> None:
-        try:
-            process = self.process = self.session.spawn(self)
-            self.attach(process.data)
-            problem: BaseException | bytes | None = self._start(process)
-        except BaseException as error:
-            problem = error
-        if problem is not None:
-            self._discard()
-            self.session.executor_failed(self, problem)
-            return
-        self.since = self.idle_since = time.monotonic()
-        self.window = 1
-        self.session.executor_ready(self)
-        with contextlib.suppress(ChannelClosed):
-            self.read_answers()
-        self._end(process)
+    @property
+    def ready(self) -> bool:
+        return self.life is Life.READY
 
-    def _start(self, process: WorkerProcess) -> bytes | None:
-        """Send START, wait for the answer; an error report of the user's code, or None when it is ready."""
-        order, common = self.session.start_order(self)
-        self.send_parts(*encode(START, 0, json.dumps(order).encode(), (), (common,)))
-        process.data.settimeout(self.session.start_timeout)
-        frames: list[Any] = []
-        try:
-            while not frames:
-                frames = self._receiver.receive()
-        except ChannelClosed:
-            raise self._stillborn(process) from None
-        except TimeoutError:
-            raise WorkerStartError(f"worker {process.pid} did not get ready within {self.session.start_timeout:g} s") from None
-        process.data.settimeout(None)
-        kind = frames[0][0]
-        if kind == READY:
-            return None
-        if kind == ERROR:
-            return bytes(frames[0][4])
-        raise WorkerStartError(f"worker {process.pid} answered START with a frame of kind {kind}")
+    @property
+    def starting(self) -> bool:
+        return self.life is Life.STARTING
 
-    def _stillborn(self, process: WorkerProcess) -> WorkerStartError:
-        process.gone.wait(_DEATH_NOTICE)
-        time.sleep(0.02)  # its last words may still be on their way to the supervisor
-        said = self.session.last_words(self)
-        return WorkerStartError(
-            f"worker {process.pid or ''} {process.how_it_ended()[0]} before it was ready" + (f"; it printed:\n{said}" if said else ""),
-            hint=f"try  {self.session.python} -I -c 'pass'  to see whether the interpreter starts",
-        )
+    def works(self) -> bool:
+        """Whether its worker is in a task, or on its way out: either goes on by itself."""
+        return self.life is Life.ENDING or (self.process is not None and not self.process.at_rest)
 
-    def _end(self, process: WorkerProcess) -> None:
-        """The worker is gone: say what happened to its tasks."""
-        self.window = 0
-        if not process.gone.wait(_DEATH_NOTICE):
-            process.kill()
-            process.gone.wait(_DEATH_NOTICE)
-        with self._sending:
-            tasks = list(self.inflight)
-            self.inflight.clear()
-        running = process.begun - self.replied - 1  # index of the task it was in; -1 when it was in none
-        how = process.how_it_ended()
-        if process.deaf and not self.session.solo and not self.session.spec.stateful:
-            # One of the tasks since the last write has closed the worker's descriptors. One at a time, we shall see which.
-            self.session.solo = True
-            running = -1
-        self._discard()
-        self.session.executor_lost(self, tasks, running, how)
-
-    def _discard(self) -> None:
-        if self.process is not None:
-            self.session.let_go(self)
+    @property
+    def idle(self) -> bool:
+        return self.ready and not self.inflight and self.window > 0
 
     @property
     def pid(self) -> int:
         return self.process.pid if self.process else 0
 
+    # ------------------------------------------------------------------------------------------------ start
+
+    def _launch(self) -> None:
+        """In a thread of its own, for provisioning takes its time; ends when START is on its way."""
+        try:
+            process = self.session.spawn(self)
+        except BaseException as error:
+            with self._life:
+                self.life = Life.GONE
+            self.session.executor_failed(self, error, WorkerExit("was never started"))
+            self.gone.set()
+            return
+        try:
+            with self._life:
+                self.process = process
+                self.attach(process.data)
+                self._control = Outbox(process.control, self._io)
+                if self.life is Life.ENDING:  # told to end before there was anything to end
+                    process.kill()
+                    return
+            order, common = self.session.start_order(self)
+            self.send_parts(*encode(START, 0, json.dumps(order).encode(), (), (common,)))
+        except BaseException as error:
+            self._problem = error
+            process.kill()
+            return
+        self.session.later(self.session.start_timeout, self._start_is_overdue)
+
+    def _start_is_overdue(self) -> None:
+        if self.life is Life.STARTING:
+            self._problem = WorkerStartError(f"worker {self.pid} did not get ready within {self.session.start_timeout:g} s")
+            self.kill()
+
+    def _handle_other(self, frame: Any) -> int:
+        if self.life is not Life.STARTING:
+            return super()._handle_other(frame)
+        if frame[0] == READY:
+            with self._life:
+                if self.life is not Life.STARTING:
+                    return 0
+                self.life = Life.READY
+                self._started = True
+                self.since = self.idle_since = time.monotonic()
+                with self._sending:
+                    self.window = 1
+            self.session.executor_ready(self)
+            self.pump()
+        elif frame[0] == ERROR:
+            self._problem = bytes(frame[4])  # it ends by itself
+        return 0
+
+    # ------------------------------------------------------------------------------------------------ end
+
     def stop(self) -> None:
         """Ask the worker to end after what it is doing."""
-        self.window = 0
-        self._control(STOP, 0)
-        self.unpark()
+        with self._life:
+            if self.life is Life.STARTING:
+                self.kill()
+                return
+            self._end()
+            self._tell(HEADER.pack(STOP, 0, 0, 0, 0))
 
     def kill(self, reason: Exception | None = None, task: Task | None = None) -> None:
         """End it now; its running task, if it is the one given, fails with the reason, or is treated as lost without one."""
-        if self.doomed is None:
-            self.doomed, self.doomed_task = reason, task
-        self.window = 0
-        if self.process is not None:
-            self.process.kill()
-        self.unpark()
+        with self._life:
+            if self.kill_reason is None:
+                self.kill_reason, self.kill_task = reason, task
+            self._end()
+            if self.process is not None:
+                self.process.kill()
 
-    def join(self, timeout: float) -> bool:
-        if threading.current_thread() is not self._thread:
-            self._thread.join(timeout)
-        return not self._thread.is_alive()
+    def _end(self) -> None:
+        if self.life < Life.ENDING:
+            self.life = Life.ENDING
+        # By the loop: this may be a finalizer, in a thread that is sending. What is sent until then comes back when the worker is gone.
+        self._io.call(self.close_window)
+
+    def _abandon(self, error: BaseException) -> None:
+        self.kill()
+
+    def channel_closed(self) -> None:
+        self._channel_over = True
+        self.session.call(self._try_to_finish)
+        if self.process is not None and not self.process.gone.is_set():
+            self.session.later(_DEATH_NOTICE, self.process.kill)
+            self.session.later(2 * _DEATH_NOTICE, self._finish_without_status)
+
+    def process_ended(self) -> None:
+        """The reaper knows how it ended; what it has said last may still have to be read."""
+        self.session.call(self._try_to_finish)
+
+    def _finish_without_status(self) -> None:
+        if self.process is not None and self.life is not Life.GONE:
+            self.process.gone.set()
+            self._try_to_finish()
+
+    def _try_to_finish(self) -> None:
+        """In the supervisor's thread. Both sides have to be known: that nothing more will come, and how it ended."""
+        process = self.process
+        if process is None or not self._channel_over or not process.gone.is_set() or self.life is Life.GONE:
+            return
+        if not self.retire():  # a driver is about to leave
+            self.session.later(_RETIREMENT, self._try_to_finish)
+            return
+        with self._life:
+            self.life = Life.GONE
+        self.close_window()
+        self._finish(process)
+        self.gone.set()
+
+    def _finish(self, process: WorkerProcess) -> None:
+        """The worker is gone: say what happened to its tasks."""
+        how = process.how_it_ended()
+        running = process.begun - self.replied - 1  # index of the task it was in; -1 when it was in none
+        tasks = self.unanswered()
+        if process.deaf and not self.session.serial and not self.session.spec.stateful:
+            # One of the tasks since the last write has closed the worker's descriptors. One at a time, we shall see which.
+            self.session.serial = True
+            running = -1
+        said = self.session.release_worker(self)
+        if self._started:
+            self.session.executor_lost(self, tasks, running, how)
+        else:
+            self.session.executor_failed(self, self._problem or self._stillborn(process, how, said), how)
+
+    def _stillborn(self, process: WorkerProcess, how: WorkerExit, said: str) -> WorkerStartError:
+        return WorkerStartError(
+            f"worker {process.pid or ''} {how.words} before it was ready" + (f"; it printed:\n{said}" if said else ""),
+            hint=f"try  {self.session.python} -I -c 'pass'  to see whether the interpreter starts",
+        )
+
+    # ------------------------------------------------------------------------------------------------ control
 
     def recall(self) -> None:
         """Have the tasks behind the running one handed back, so that others can take them."""
         if self.begin_recall():
-            self._control(RECALL, 0)
+            self._tell(HEADER.pack(RECALL, 0, 0, 0, 0))
 
     def interrupt(self, task: Task) -> None:
-        self._control(CANCEL, task.number)
+        self._tell(HEADER.pack(CANCEL, 0, 0, task.number, 0))
 
-    def grant(self, task: Task, count: int) -> None:
-        self._control(CREDIT, task.number, count)
+    def grant(self, task: Task, taken: int) -> None:
+        self._credit = (task.number, taken)
+        self._tell(credit(task.number, taken))
 
-    def _control(self, kind: int, number: int, extra: int = 0) -> None:
-        if self.process is None:
-            return
-        with self._control_sending, contextlib.suppress(OSError):
-            self.process.control.sendall(HEADER.pack(kind, 0, extra, number, 0))
+    def remind(self) -> None:
+        """Say again how much of the running stream has been taken; it costs nothing, and nothing can have got lost then."""
+        number, taken = self._credit
+        task = self.running
+        if taken and task is not None and task.number == number:
+            self._tell(credit(number, taken))
+
+    def _tell(self, frame: bytes) -> None:
+        if self._control is not None:
+            self._control.send(frame)
+
+    def describe(self) -> str:
+        """Its state, for somebody who wonders why nothing happens."""
+        process = self.process
+        now = time.monotonic()
+        flags = [
+            name
+            for name, true in (
+                ("recalling", self.recalling),
+                ("driven", bool(self._reader)),
+                ("paused", self._paused),
+                ("unhandled", bool(self._unhandled)),
+                ("unsent", bool(self._control and (self._outbox.waiting or self._control.waiting))),
+                ("at rest", process is not None and process.at_rest),
+                ("dead", process is not None and process.gone.is_set()),
+            )
+            if true
+        ]
+        return (
+            f"executor {self.number} (pid {self.pid}) {self.life.name.lower()}: window {self.window}, in flight {len(self.inflight)}, "
+            f"oldest for {now - self.since:.1f} s, begun {process.begun if process else 0}, replied {self.replied}; "
+            + (", ".join(flags) or "nothing special")
+        )

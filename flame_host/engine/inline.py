@@ -138,6 +138,7 @@ class InlineSession:
             value = _drain(value)
         if inspect.isgenerator(value):
             generator = value
+            task.open_stream()
             while True:
                 try:
                     task.stream(*self._dumps(next(generator)))
@@ -154,13 +155,13 @@ class InlineSession:
             raise _Unpicklable(error) from error
         return data, [bytes(buffer_view(buffer)) for buffer in buffers]  # a copy: the task may go on changing its array
 
-    def assist(self, task: Task, timeout: float | None = None) -> None:
+    def drive(self, task: Task, enough: Callable[[], bool], timeout: float | None = None) -> None:
         """Every task is done when `submit` returns."""
 
     def cancel(self, task: Task, *, force: bool = False) -> bool:
         return False
 
-    def grant(self, task: Task, count: int) -> None:
+    def grant(self, task: Task, taken: int) -> None:
         """Items are not held back here."""
 
     def info(self) -> SessionInfo:

@@ -1,10 +1,16 @@
 """The task path between a session's queue and one worker: frames out, answers in.
 
-A frame costs one append, and one write and one read for many, and no lock, log or hook: the budget of a whole call is a few
-microseconds. Answers come in the order of the calls, so a deque is all the book-keeping there is.
+A frame costs one append, and one write and one read for many, and no log or hook: the budget of a whole call is a few microseconds.
+Answers come in the order of the calls, so a deque is all the book-keeping there is.
 
-Answers are read by the executor's own thread, which costs a caller that waits for every single call a third hop between threads.
-When calls come that way, the thread *parks* and the waiting caller reads for itself (`assist`).
+Who reads. The io loop does, unless a caller that waits for the running task *drives*: reads for itself, and saves two hops between
+threads. Reading is a role, held by one at a time (``_reader``). Whoever drives has the loop pass over the socket meanwhile, and takes
+that back when it leaves; the loop's own reading does not wait. So whatever arrives is read: by the driver while there is one, by the
+loop otherwise. Nothing else (recalling, windows, who waits for what) has a say in it.
+
+Who sends. Anybody, under ``_sending``, which is held for moments and never while waiting: see `Outbox`.
+
+The states, their owners and what always holds are in ``docs/explanation/task-path.md``; ``tests/proofs`` explores them.
 """
 
 from __future__ import annotations
@@ -14,14 +20,18 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
+from itertools import islice
 from typing import Any, Protocol
 
 from flame_host.api import Task
+from flame_host.engine.loop import Loop
+from flame_host.engine.outbox import Outbox
+from flame_host.engine.spinning import calling_thread
 from flame_host.worker.runtime.channel import (
     ERROR,
     ITEM,
+    OPEN_STREAM,
     QUICK,
     RESULT,
     RETURNED,
@@ -30,60 +40,36 @@ from flame_host.worker.runtime.channel import (
     Receiver,
     decode,
     descriptor_messages,
+    numbers_of,
     view_of,
 )
-from flame_host.worker.runtime.memory import MemorySegment
 
 _AHEAD = 0.005
 """Seconds of work to send ahead of a worker's answers: enough to keep it busy while this process waits for its own lock."""
 _MOST_AHEAD = 4096
-_CALLS_BEFORE_PARKING = 16
-
-_CROWDED = 0.01
-"""Seconds after which a thread that has not been followed by another counts as the only one."""
-
-
-class Caller:
-    """Tells whether one thread of this process alone waits for its calls: that one may wait awake.
-
-    Several would take each other's turn at the interpreter, and the workers' cores.
-    """
-
-    def __init__(self) -> None:
-        self.crowded = True
-        self._thread = 0
-        self._until = 0.0
-
-    def is_alone(self) -> bool:
-        """Ask from the thread that is going to wait."""
-        me = threading.get_ident()
-        if me != self._thread:
-            self._thread = me
-            self._until = time.monotonic() + _CROWDED
-            self.crowded = True
-        elif self.crowded:
-            self.crowded = time.monotonic() < self._until
-        return not self.crowded
-
-
-caller = Caller()
+_LOOP = object()
+_NOBODY = object()
 
 
 class TaskSource(Protocol):
     """What a link needs of its session."""
 
     queue: deque[Task]
-    solo: bool
+    serial: bool
     cancelled: int
+    draining: bool
 
-    def give_back(self, tasks: list[Task]) -> None: ...
+    def requeued(self, tasks: list[Task]) -> None:
+        """These are at the head of the queue again; see to them."""
+        ...
+
     def task_failed(self, task: Task, report: bytes) -> None: ...
     def saved(self, number: int, state: tuple[Any, Any, Any]) -> None:
         """The object as it is after that call, whose answer follows."""
         ...
 
-    def look_after(self) -> None:
-        """Be ticked from now on."""
+    def settled(self) -> None:
+        """Somebody waits for the session to have no work, and this link has none."""
         ...
 
 
@@ -92,29 +78,35 @@ class Link:
 
     Attributes:
         inflight: tasks sent and not answered, oldest first. since: when the oldest got its turn.
-        window: how many may be in flight; 0 while the worker is not ready, is asked to hand back, or is gone.
-        replied: answers so far. parked: nobody reads unless a waiting caller does.
+        window: how many may be in flight; 0 while the worker is not ready, is asked to hand back, or is to end. Changed under
+            ``_sending`` only, so that no frame follows a recall.
+        replied: answers so far. streamed: number of the last task of which an item was delivered.
     """
 
-    def __init__(self, source: TaskSource) -> None:
+    def __init__(self, source: TaskSource, io: Loop) -> None:
         self.inflight: deque[Task] = deque()
         self.window = 0
         self.since = self.idle_since = time.monotonic()
         self.replied = self.succeeded = self.failed = 0
         self.recalling = False
-        self.parked = False
+        self.streamed = 0
         self._source = source
+        self._io = io
         self._mean = 0.0
         self._sending = threading.Lock()
-        self._reading = threading.Lock()
-        self._reader = 0
-        self._unparked = threading.Event()
-        self._waited_calls = 0
+        self._taken: deque[Task] = deque()
+        self._reader: dict[str, object] = {}
+        self._paused = False
+        self._moving = False
         self._unhandled: deque[Any] = deque()
 
     def attach(self, sock: socket.socket) -> None:
         self._sock = sock
         self._receiver = Receiver(sock)
+        self._outbox = Outbox(sock, self._io, self.pump)
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+        self._io.read(sock.fileno(), self.read)
 
     @property
     def running(self) -> Task | None:
@@ -124,72 +116,120 @@ class Link:
         except IndexError:
             return None
 
-    @property
-    def idle(self) -> bool:
-        return not self.inflight and self.window > 0
+    def has(self, task: Task) -> bool:
+        return task in self.inflight or task in self._taken
+
+    def unanswered(self) -> list[Task]:
+        """All that this link has, oldest first; for when its worker is gone."""
+        with self._sending:
+            return [*self.inflight, *(task for task in self._taken if task not in self.inflight)]
+
+    # ------------------------------------------------------------------------------------------------ reading
+
+    def read(self) -> None:
+        """In the io loop, when there is something to read, or somebody has left something unhandled."""
+        reader = self._reader
+        if reader.setdefault("role", _LOOP) is not _LOOP:  # a driver reads; should it leave anything, it calls us
+            return
+        try:
+            self._handle()
+            self._receive()
+            self._handle()
+        except BlockingIOError:
+            pass
+        except ChannelClosed:
+            self._close_channel()
+        except Exception as error:
+            self._abandon(error)
+            self._close_channel()
+        finally:
+            del reader["role"]
+
+    def _close_channel(self) -> None:
+        self._io.forget(self._sock.fileno())
+        self.channel_closed()
+
+    def drive(self, task: Task, enough: Callable[[], bool], timeout: float | None) -> None:
+        """Read for a caller that waits for this task, the running one. May return early: the caller goes on waiting in its own way.
+
+        Nothing but what this socket brings ends a running task, so to wait for the socket is to wait for the task.
+        """
+        reader = self._reader
+        if reader:  # somebody reads, perhaps this very thread further up
+            return
+        me = object()
+        try:
+            # Inside, for a signal may come between any two lines: whether the role is ours is seen, not remembered.
+            if reader.setdefault("role", me) is not me:
+                return
+            self._paused = True
+            self._io.pause(self._sock.fileno())
+            self._read_until(enough, None if timeout is None else time.monotonic() + timeout, task)
+        except ChannelClosed:
+            pass  # the loop finds that, too, and deals with it
+        except BaseException as error:
+            if self._moving:
+                self._abandon(error)
+            raise
+        finally:
+            try:
+                self._stop_driving(me)
+            except BaseException:  # interrupted once more
+                self._stop_driving(me)
+                raise
+
+    def _stop_driving(self, me: object) -> None:
+        if self._reader.get("role") is me:
+            del self._reader["role"]
+        if not self._reader:
+            self._resume()
+            if self._unhandled or self._receiver.torn:
+                self._io.call(self.read)
+
+    def _read_until(self, enough: Callable[[], bool], deadline: float | None, task: Task) -> None:
+        spins = calling_thread.is_alone()
+        while True:
+            self._handle()
+            if enough() or self.running is not task:
+                return
+            try:
+                if not (spins and self._mean < QUICK and self._receiver.spin_into(self._unhandled)):
+                    if not self._poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000):
+                        return
+                    self._receive()
+            except BlockingIOError:
+                continue
+
+    def _receive(self) -> None:
+        if self._receiver.torn:
+            raise ConnectionError("a reader was interrupted in the middle of a frame")
+        self._receiver.receive_into(self._unhandled, socket.MSG_DONTWAIT)
+
+    def _resume(self) -> None:
+        self._paused = False
+        self._io.resume(self._sock.fileno())
+
+    def heal(self) -> None:
+        """Have the loop read where nobody does: a driver may have been interrupted in its very last lines (Ctrl-C, twice)."""
+        if not self._reader and (self._paused or self._unhandled or self._receiver.torn):
+            self._resume()
+            self._io.call(self.read)
+
+    def retire(self) -> bool:
+        """Let nobody read any more, and say whether nobody does: its descriptors may be closed then."""
+        return self._reader.setdefault("role", _NOBODY) is _NOBODY
 
     # ------------------------------------------------------------------------------------------------ answers
 
-    def read_answers(self) -> None:
-        """Read until the worker is gone; raises `ChannelClosed` then."""
-        while True:
-            with self._reading:
-                self._reader = threading.get_ident()
-                self._handle(())  # what an interrupted caller has left
-                while not self._may_park():
-                    self._handle(self._receiver.receive())
-                self._reader = 0
-            self._unparked.wait()
-            self._unparked.clear()
-
-    def _may_park(self) -> bool:
-        if self._waited_calls < _CALLS_BEFORE_PARKING or self.inflight or not self.window:
-            return False
-        self.parked = True
-        self._source.look_after()  # should the next caller not wait, a tick will notice
-        return True
-
-    def unpark(self) -> None:
-        if self.parked:
-            self.parked = False
-            self._waited_calls = 0
-            self._unparked.set()
-
-    def assist(self, task: Task, timeout: float | None) -> None:
-        """Read for a caller that waits for this task. May return early: the caller goes on waiting in its own way."""
-        self._waited_calls += 1
-        if not self.parked or not self._reading.acquire(False):
-            return
-        try:
-            alone = caller.is_alone()
-            self._reader = threading.get_ident()
-            deadline = None if timeout is None else time.monotonic() + timeout
-            while not task.done():
-                frames = self._receiver.spin() if alone and self._mean < QUICK else None
-                if frames is None:
-                    if deadline is not None and not self._readable(deadline - time.monotonic()):
-                        break
-                    frames = self._receiver.receive()
-                self._handle(frames)
-        except ChannelClosed:
-            self.unpark()
-        finally:
-            self._reader = 0  # were it left, this thread would take itself for the reader when it sends
-            self._reading.release()
-            if self.inflight or self._unhandled:
-                self.unpark()
-
-    def _readable(self, seconds: float) -> bool:
-        return bool(select.select([self._sock], [], [], max(0.0, seconds))[0])
-
-    def _handle(self, frames: Sequence[Any]) -> None:
-        """Give answers to their tasks.
+    def _handle(self) -> None:
+        """Give answers to their tasks; by whoever has the role.
 
         A frame leaves ``_unhandled`` after its task has its answer, and is known by its number: should a signal's exception come in
         between, whoever reads next goes on where this stopped.
         """
         unhandled, inflight = self._unhandled, self.inflight
-        unhandled.extend(frames)
+        if not unhandled:
+            return
         done = 0
         while unhandled:
             frame = unhandled[0]
@@ -198,8 +238,7 @@ class Link:
             elif inflight and inflight[0].number == frame[3]:
                 task = inflight[0]
                 if frame[1]:
-                    data, buffers, _ = decode(frame)
-                    task.succeed(view_of(data), buffers)
+                    self._succeed_with_parts(task, frame)
                 else:
                     task.succeed(frame[4], ())
                 task.frame = None  # whoever keeps the future does not keep its arguments
@@ -211,118 +250,123 @@ class Link:
             self._account(done, time.monotonic())
         if self._source.queue:
             self.pump()
+        if self._source.draining:
+            self._source.settled()
+
+    def _succeed_with_parts(self, task: Task, frame: Any) -> None:
+        try:
+            data, buffers, _ = decode(frame)
+            content = view_of(data)
+        except OSError as error:  # no room to map it
+            task.fail(error)
+        else:
+            task.succeed(content, buffers)
 
     def _handle_other(self, frame: Any) -> int:
         """A frame that is no result; returns how many tasks it ends."""
         kind = frame[0]
-        if kind == ERROR:
-            if not self.inflight or self.inflight[0].number != frame[3]:
-                return 0
+        if kind == RETURNED:
+            self._take_back(numbers_of(frame))
+        elif kind == STATE:
+            self._source.saved(frame[3], decode(frame))
+        elif not self.inflight or self.inflight[0].number != frame[3]:
+            return 0  # of a frame that was handled, but for leaving the line, when its reader was interrupted
+        elif kind == ERROR:
             self._source.task_failed(self.inflight[0], frame[4])
-            self.inflight.popleft().frame = None
+            self.inflight[0].frame = None
+            self.inflight.popleft()
             self.replied += 1
             self.failed += 1
             self.succeeded -= 1
             return 1
-        if kind == ITEM:
+        elif kind == OPEN_STREAM:
+            self.inflight[0].open_stream()
+        elif kind == ITEM:
             data, buffers, _ = decode(frame)
             self.since = time.monotonic()
+            self.streamed = frame[3]
             self.inflight[0].stream(view_of(data), buffers)
-        elif kind == STATE:
-            self._source.saved(frame[3], decode(frame))
-        elif kind == RETURNED:
-            with self._sending:
-                returned = [self.inflight.pop() for _ in range(frame[3])]
+        return 0
+
+    def _take_back(self, numbers: frozenset[int]) -> None:
+        """The worker has handed back these; by number, for what is still on its way to it is not among them."""
+        with self._sending:
+            returned = [task for task in self.inflight if task.number in numbers]
+            kept = [task for task in self.inflight if task.number not in numbers]
+            self._moving = True
+            self._source.queue.extendleft(reversed(returned))  # before they leave: each is somewhere at every moment
+            self.inflight.clear()
+            self.inflight.extend(kept)
+            self._moving = False
+            if self.recalling:
                 self.recalling = False
                 self.window = 1
-            self._source.give_back(returned[::-1])
-        return 0
+        self._source.requeued(returned)
 
     def _account(self, done: int, now: float) -> None:
         self.succeeded += done
         each = (now - self.since) / done
         self.since = self.idle_since = now
         self._mean = each if not self._mean else 0.75 * self._mean + 0.25 * each
-        if not self.recalling and self.window:
-            self.window = 1 if self._source.solo else max(1, min(_MOST_AHEAD, int(_AHEAD / self._mean)))
+        with self._sending:
+            if self.window:  # not while recalling, nor at the end
+                self.window = 1 if self._source.serial else max(1, min(_MOST_AHEAD, int(_AHEAD / self._mean)))
 
     # ------------------------------------------------------------------------------------------------ calls
 
     def pump(self) -> None:
         """Send what fits. Any thread; whoever finds another at it leaves it to that one, who looks again before going."""
         queue, inflight, lock = self._source.queue, self.inflight, self._sending
-        while queue and len(inflight) < self.window:
-            if not lock.acquire(False):
+        while queue and len(inflight) < self.window and not self._outbox.waiting:
+            if lock.locked():
                 return
             try:
-                self._send_some()
-            finally:
-                lock.release()
+                with lock:
+                    self._send_some()
+            except BaseException as error:
+                # What has been sent and what not is not known any more. The worker pays for it; its tasks go back to the queue, but
+                # for those that would make it happen again.
+                if isinstance(error, Exception):
+                    for task in self._taken:
+                        task.fail(error)
+                self._abandon(error)
+                raise
 
     def _send_some(self) -> None:
-        queue, inflight = self._source.queue, self.inflight
+        inflight, taken = self.inflight, self._taken
         room = self.window - len(inflight)
+        if room <= 0:
+            return
         if not inflight:
             self.since = time.monotonic()
+        try:
+            # In one go, as far as a signal's exception is concerned: a task is in the queue or here, never in between.
+            taken.extend(islice(iter(self._source.queue.popleft, None), room))
+        except IndexError:
+            pass
         frames: list[bytes] = []
-        while room > 0:
-            try:
-                task = queue.popleft()
-            except IndexError:
-                break
+        for task in taken:
+            inflight.append(task)
             if not task.begin():
+                inflight.pop()
                 self._source.cancelled += 1
                 continue
-            room -= 1
             frame = task.frame
-            inflight.append(task)
             if type(frame) is bytes:
                 frames.append(frame)
                 continue
             if frames:
-                self._send(b"".join(frames))
+                self._outbox.send(b"".join(frames))
                 frames = []
             self.send_parts(*frame)
         if frames:
-            self._send(b"".join(frames) if len(frames) > 1 else frames[0])
+            self._outbox.send(b"".join(frames) if len(frames) > 1 else frames[0])
+        taken.clear()
 
-    def send_parts(self, frame: bytes, segments: Sequence[MemorySegment]) -> None:
-        for message, descriptors in descriptor_messages(segments):
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)]
-            self._insist(partial(self._sock.sendmsg, [message], rights, socket.MSG_DONTWAIT))
-        self._send(frame)
-
-    def _send(self, data: bytes) -> None:
-        try:
-            sent = self._sock.send(data, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            sent = 0
-        except OSError:  # it is gone; the reader will say so
-            return
-        rest = memoryview(data)[sent:]
-        while rest:
-            rest = rest[self._insist(partial(self._sock.send, rest, socket.MSG_DONTWAIT)) :]
-
-    def _insist(self, send: Callable[[], int]) -> int:
-        """Send without ever deadlocking with a worker that is itself waiting for us to read."""
-        while True:
-            try:
-                return send()
-            except BlockingIOError:
-                self._wait_until_writable()
-            except OSError:
-                return 1 << 40
-
-    def _wait_until_writable(self) -> None:
-        poll = select.poll()
-        if self._reader != threading.get_ident():  # somebody else reads meanwhile
-            poll.register(self._sock, select.POLLOUT)
-            poll.poll(100)
-            return
-        poll.register(self._sock, select.POLLOUT | select.POLLIN)
-        for _, event in poll.poll():
-            if event & select.POLLIN and not event & select.POLLOUT:
-                self._handle(self._receiver.receive())  # pumps nothing: the sender's lock is ours
+    def send_parts(self, frame: bytes, segments: Any) -> None:
+        for message, some in descriptor_messages(segments):
+            self._outbox.send(message, some)
+        self._outbox.send(frame)
 
     def begin_recall(self) -> bool:
         """Stop sending; the tasks behind the running one are about to be asked back."""
@@ -332,3 +376,24 @@ class Link:
             self.recalling = True
             self.window = 0
             return True
+
+    def narrow(self) -> None:
+        """One at a time from now on; those sent already have been sent."""
+        with self._sending:
+            self.window = min(self.window, 1)
+
+    def close_window(self) -> None:
+        """Send nothing any more, for good."""
+        with self._sending:
+            self.recalling = False
+            self.window = 0
+
+    # ------------------------------------------------------------------------------------------------ for the executor
+
+    def channel_closed(self) -> None:
+        """In the io loop: all that the worker has said is handled, and nothing more will come. Called once."""
+        raise NotImplementedError
+
+    def _abandon(self, error: BaseException) -> None:
+        """The channel cannot be used any more: end the worker."""
+        raise NotImplementedError

@@ -3,56 +3,40 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
-from typing import Any
 
 from flame_host.api import (
     Application,
     Capabilities,
     Event,
     HostServices,
-    Lease,
     ObjectStore,
     Session,
     SessionInfo,
     SessionSpec,
 )
-from flame_host.engine.executor import Executor
+from flame_host.engine.launcher import Launcher
+from flame_host.engine.loop import Loop
 from flame_host.engine.objects import SharedObjects
-from flame_host.engine.output import OutputReader
 from flame_host.engine.registry import Registry
 from flame_host.engine.session import LocalSession
-from flame_host.engine.supervisor import Supervisor
-from flame_host.engine.working_directory import WorkingDirectories
-from flame_host.worker.process import Guardian, WorkerProcess
-from flame_host.worker.runtime.channel import ChannelClosed
-
-_PRIVATE = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
-"""Variables about *our* interpreter, which the application's must not inherit."""
 
 
 class LocalConnection:
-    """Owns the guardian, the supervisor, the sessions and the leases of their environments."""
+    """Owns the two loops, the launcher and the sessions."""
 
     def __init__(self, endpoint: str, services: HostServices) -> None:
         self.endpoint = endpoint
         self.services = services
         self.cores = len(os.sched_getaffinity(0))
-        self.supervisor = Supervisor()
+        self.io = Loop("flame-io")
+        self.supervisor = Loop("flame-supervisor")
+        self.launcher = Launcher(services, self.supervisor, self.io)
         self.objects: ObjectStore = SharedObjects(services.cache("local").open("local:"))
         self._registry = Registry(endpoint)
-        self._leases: dict[tuple[str, str], Lease] = {}
-        self._retired: list[Lease] = []
-        self._directories = WorkingDirectories(services.root)
-        self._lock = threading.Lock()
-        self._provisioning: dict[tuple[str, str], threading.Lock] = {}
-        self._guardian: Guardian | None = None
-        self._readers: dict[Executor, OutputReader] = {}
         self.get_application = self._registry.find_application
         self.list_applications = self._registry.applications
         self.list_sessions = self._registry.sessions
-        self._start_guardian()
 
     # ------------------------------------------------------------------------------------------------ Connection
 
@@ -64,15 +48,11 @@ class LocalConnection:
 
     def update_application(self, application: Application) -> None:
         self._registry.update(application)
-        retired = self._leases.pop(_package_of(application), None)
-        if retired is not None:  # sessions that are open may still be using it
-            self._retired.append(retired)
+        self.launcher.renew(application)
 
     def unregister_application(self, name: str) -> None:
         self._registry.unregister(name)
-        for key in [key for key in self._leases if key[0] == name]:
-            self._leases.pop(key).release()
-        self._directories.let_go(name)
+        self.launcher.release_environment(name)
 
     def open_session(self, spec: SessionSpec) -> Session:
         application = self._registry.application(spec.application)
@@ -92,100 +72,12 @@ class LocalConnection:
             return
         for session in self._registry.close():
             session.close(wait=False)
-        if self._guardian is not None:
-            guardian = self._guardian
-            self.supervisor.call(lambda: self.supervisor.forget(guardian.fileno()))
-            guardian.close()
+        self.launcher.end_workers()
         self.supervisor.stop()
-        for reader in self._readers.values():
-            reader.close()
-        for lease in (*self._leases.values(), *self._retired):
-            lease.release()
-        self._directories.close()
+        self.io.stop()
+        self.launcher.close()
         self.objects.close()
 
-    # ------------------------------------------------------------------------------------------------ for sessions
-
-    def spawn(self, session: LocalSession, executor: Executor) -> WorkerProcess:
-        """Provision if need be, then start a worker; its output is read from now on."""
-        application = session.application
-        environment = self._lease(application).environment
-        variables = {key: value for key, value in os.environ.items() if key not in _PRIVATE}
-        variables.update(environment.variables)
-        variables.update(application.environments)
-        guardian = self._guardian
-        if guardian is None:
-            raise ChannelClosed("the connection is closed")
-        process = WorkerProcess(guardian, environment.python, variables, self._ahead(application), executor.unpark)
-        self._readers[executor] = OutputReader(process, session.session_id, executor.number, self.services.log, self.supervisor)
-        return process
-
-    def _ahead(self, application: Application) -> dict[str, object]:
-        """What every worker imports before its first call."""
-        order = self.start_order(application)
-        serializer = self.services.serializer(application.plan.serializer)
-        return {"modules": [serializer.codec, *serializer.worker_modules], "paths": order["paths"], "support": order["support"]}
-
-    def start_order(self, application: Application) -> dict[str, Any]:
-        environment = self._lease(application).environment
-        plan = application.plan
-        variables = {"FLAME_APPLICATION": application.name}
-        directory = self._directories.of(application, environment)
-        if environment.tree is not None:
-            variables["FLAME_APP_DIR"] = str(environment.tree)
-        return {
-            "variables": variables,
-            "cwd": str(directory.path),
-            "contents": str(self.services.root / "files") if directory.has_links else "",
-            "limits": {},
-            "paths": [str(path) for path in environment.paths],
-            "support": str(self.services.support(environment, plan)),
-            "codecs": {format: self.services.serializer(format).codec for format in plan.serializers},
-            "format": plan.serializer,
-        }
-
-    def python_of(self, application: Application) -> str:
-        lease = self._leases.get(_package_of(application))
-        return str(lease.environment.python) if lease else "python"
-
-    def last_words(self, executor: Executor) -> str:
-        reader = self._readers.get(executor)
-        return reader.tail() if reader else ""
-
-    def let_go(self, executor: Executor) -> None:
-        """Read what is left of its output, then close everything it had."""
-
-        def close() -> None:
-            reader = self._readers.pop(executor, None)
-            if reader is not None:
-                reader.close()
-
-        self.supervisor.call(close)
-
-    def _lease(self, application: Application) -> Lease:
-        key = _package_of(application)
-        lease = self._leases.get(key)
-        if lease is not None:
-            return lease
-        with self._lock:
-            turn = self._provisioning.setdefault(key, threading.Lock())
-        with turn:
-            if key not in self._leases:
-                self._leases[key] = self.services.provision(application)
-            return self._leases[key]
-
-    def _start_guardian(self) -> None:
-        guardian = self._guardian = Guardian()
-
-        def read() -> None:
-            try:
-                guardian.read()
-            except ChannelClosed:
-                self.supervisor.forget(guardian.fileno())
-
-        self.supervisor.read(guardian.fileno(), read)
-
-
-def _package_of(application: Application) -> tuple[str, str]:
-    """Sessions opened before an application's package was replaced go on with theirs."""
-    return application.name, application.package.digest or application.package.url if application.package is not None else ""
+    def is_own_thread(self) -> bool:
+        """Whether this is one of the threads that everything here needs to go on."""
+        return self.supervisor.is_current() or self.io.is_current()

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 
 from flame_host.api import LogRecord
-from flame_host.engine.supervisor import Supervisor
+from flame_host.engine.loop import Loop
 from flame_host.worker.process import WorkerProcess
 from flame_host.worker.runtime.channel import LOG, ChannelClosed, Receiver
 
@@ -20,9 +20,7 @@ _CHUNK = 1 << 16
 class OutputReader:
     """Lives in the supervisor's thread."""
 
-    def __init__(
-        self, process: WorkerProcess, session_id: str, number: int, log: Callable[[LogRecord], None], supervisor: Supervisor
-    ) -> None:
+    def __init__(self, process: WorkerProcess, session_id: str, number: int, log: Callable[[LogRecord], None], supervisor: Loop) -> None:
         self._process = process
         self._session_id = session_id
         self._number = number

@@ -212,7 +212,7 @@ class FakeSession:
     def _read(self, payload: Payload) -> Any:
         return self._find(payload.format).loads(payload.data, buffers=[buffer_view(buffer) for buffer in payload.buffers])
 
-    def assist(self, task: Task, timeout: float | None = None) -> None:
+    def drive(self, task: Task, enough: Callable[[], bool], timeout: float | None = None) -> None:
         """There is nothing to help with."""
 
     def cancel(self, task: Task, *, force: bool = False) -> bool:
@@ -220,7 +220,7 @@ class FakeSession:
         self.queue = [entry for entry in self.queue if entry[0] is not task]
         return len(self.queue) < before
 
-    def grant(self, task: Task, count: int) -> None:
+    def grant(self, task: Task, taken: int) -> None:
         """Items are not held back."""
 
     def info(self) -> SessionInfo:

@@ -98,12 +98,13 @@ class RecordingTask(Future[Any]):
         self.report = b""
         self.items: list[Any] = []
         self.begins = 0
+        self.is_stream = False
         self.session: Any = None
         self._serializer = serializer
 
     def result(self, timeout: float | None = None) -> Any:
         if self.session is not None and not self.done():
-            self.session.assist(self, timeout)
+            self.session.drive(self, self.done, timeout)
         return super().result(timeout)
 
     def begin(self) -> bool:
@@ -121,6 +122,9 @@ class RecordingTask(Future[Any]):
 
     def fail(self, error: BaseException) -> None:
         self.set_exception(error)
+
+    def open_stream(self) -> None:
+        self.is_stream = True
 
     def stream(self, data: bytes | memoryview, buffers: Sequence[Buffer]) -> None:
         self.items.append(self._serializer.loads(data, buffers=[buffer_view(buffer) for buffer in buffers]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import array
 import contextlib
 import errno
 import json
@@ -15,6 +14,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from subprocess import DEVNULL, Popen
+from typing import NamedTuple, Protocol
 
 from flame_host.api import WorkerStartError
 from flame_host.worker.runtime.channel import ChannelClosed
@@ -33,10 +33,39 @@ _START_ZYGOTE = _PREPARE + "zygote.main(3, start)"
 _SOCKET_BUFFER = 4 << 20
 
 
-class Guardian:
-    """The client's side of ``guardian.py``: starts workers, reports their ends, and takes all of them along when this process ends."""
+class Descriptor(Protocol):
+    """One that is to be sent to another process."""
 
-    def __init__(self) -> None:
+    @property
+    def fd(self) -> int: ...
+
+
+class Sender(Protocol):
+    """Sends without waiting; see `flame_host.engine.outbox.Outbox`, which is one."""
+
+    def send(self, data: bytes, segments: Sequence[Descriptor] = ()) -> None: ...
+
+
+class WorkerExit(NamedTuple):
+    """How a worker ended.
+
+    Attributes:
+        words: for a sentence that begins with "the worker". code: what it exited with, None when a signal ended it or nothing is known.
+        signal: what ended it, if one did.
+    """
+
+    words: str
+    code: int | None = None
+    signal: int | None = None
+
+
+class Guardian:
+    """The client's side of ``guardian.py``: starts workers, reports their ends, and takes all of them along when this process ends.
+
+    Nothing here waits for it, as it may be busy starting an interpreter: orders go through what ``sender`` makes of its socket.
+    """
+
+    def __init__(self, sender: Callable[[socket.socket], Sender]) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = Popen(
@@ -45,9 +74,11 @@ class Guardian:
                 stdin=DEVNULL,
             )
         self._sock = ours
-        self._lock = threading.Lock()
+        self._orders = sender(ours)
+        self._lock = threading.RLock()  # a finalizer may kill a worker while this thread starts one
         self._workers: dict[int, WorkerProcess] = {}
         self._last = 0
+        self._closed = False
         self._buffer = b""
         os.register_at_fork(after_in_child=self._forget)
 
@@ -61,8 +92,13 @@ class Guardian:
     def spawn(
         self, python: Path, environment: Mapping[str, str], ahead: Mapping[str, object], worker: WorkerProcess, descriptors: Sequence[int]
     ) -> int:
-        """Order a process; `WorkerProcess.started` or `WorkerProcess.ended` of the worker is called from `read`."""
+        """Order a process; `WorkerProcess.started` or `WorkerProcess.ended` of the worker is called from `read`.
+
+        The descriptors are duplicates of the caller's: they are closed when they have been sent.
+        """
         with self._lock:
+            if self._closed:
+                raise WorkerStartError("the guardian process is gone, no worker can be started", hint="open a new Runner")
             self._last += 1
             name = self._last
             self._workers[name] = worker
@@ -73,22 +109,11 @@ class Guardian:
                 "environment": dict(environment),
                 "descriptors": len(descriptors),
             }
-            message = json.dumps(order).encode() + b"\n"
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
-            try:
-                sent = self._sock.sendmsg([message], rights)
-                self._sock.sendall(message[sent:])
-            except OSError as error:
-                del self._workers[name]
-                raise WorkerStartError("the guardian process is gone, no worker can be started", hint="open a new Runner") from error
+            self._orders.send(json.dumps(order).encode() + b"\n", [_Duplicate(fd) for fd in descriptors])
         return name
 
     def kill(self, name: int) -> None:
-        with self._lock:
-            try:
-                self._sock.sendall(json.dumps({"kill": name}).encode() + b"\n")
-            except OSError:
-                pass
+        self._orders.send(json.dumps({"kill": name}).encode() + b"\n")
 
     def read(self) -> None:
         """Take what the guardian has to say; called when its descriptor is readable."""
@@ -112,13 +137,17 @@ class Guardian:
                 worker.ended(message.get("status"), message.get("error", ""))
 
     def _lost(self) -> None:
-        workers, self._workers = self._workers, {}
+        with self._lock:
+            self._closed = True
+            workers, self._workers = self._workers, {}
         for worker in workers.values():
             worker.ended(None, "the guardian process is gone")
         raise ChannelClosed("the guardian process is gone")
 
     def close(self) -> None:
         """End it, and with it every process below it."""
+        with self._lock:
+            self._closed = True
         try:
             self._sock.shutdown(socket.SHUT_RDWR)
         except OSError:
@@ -129,6 +158,16 @@ class Guardian:
     def _forget(self) -> None:
         """In a forked child of the client: were its copy kept open, the guardian would not notice the client's end."""
         self._sock.close()
+
+
+class _Duplicate:
+    """A descriptor of our own for as long as it has not been sent."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = os.dup(fd)
+
+    def __del__(self) -> None:
+        os.close(self.fd)
 
 
 class WorkerProcess:
@@ -191,6 +230,11 @@ class WorkerProcess:
         return 0 if self._map.closed else int.from_bytes(self._map[:8], sys.byteorder)
 
     @property
+    def at_rest(self) -> bool:
+        """It has answered every call that has reached it, and waits for more."""
+        return not self._map.closed and self._map[16:24] == self._map[:8]
+
+    @property
     def deaf(self) -> bool:
         """A task has closed its descriptors, so it ended without telling what it had done."""
         return not self._map.closed and bool(self._map[8])
@@ -211,17 +255,14 @@ class WorkerProcess:
     def kill(self) -> None:
         self._guardian.kill(self._name)
 
-    def how_it_ended(self) -> tuple[str, int | None, int | None]:
-        """In words, the exit code, the signal."""
+    def how_it_ended(self) -> WorkerExit:
         if self.status is None:
-            return self.problem or "ended in an unknown way", None, None
+            return WorkerExit(self.problem or "ended in an unknown way")
         if os.WIFSIGNALED(self.status):
             number = os.WTERMSIG(self.status)
-            return f"was killed by {_signal_name(number)}", None, number
+            return WorkerExit(f"was killed by {_signal_name(number)}", signal=number)
         code = os.WEXITSTATUS(self.status)
-        if self.deaf:
-            return "had its descriptors closed by a task", code, None
-        return f"exited with code {code}", code, None
+        return WorkerExit("had its descriptors closed by a task" if self.deaf else f"exited with code {code}", code)
 
     def close(self) -> None:
         """Let go of every descriptor; a worker still running ends by that."""

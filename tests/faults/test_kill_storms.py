@@ -64,8 +64,7 @@ def test_a_guardian_that_is_killed_takes_its_workers_along_and_nobody_waits_for_
         running, queued = call(60), call(60)
         assert helpers.eventually(lambda: call.session.executors and call.session.executors[0].inflight)
         worker = call.session.executors[0].pid
-        assert connection._guardian is not None
-        os.kill(connection._guardian.pid, signal.SIGKILL)
+        os.kill(connection.launcher.guardian.pid, signal.SIGKILL)
         with pytest.raises((WorkerError, ClosedError)):
             running.result(20)
         with pytest.raises((WorkerError, ClosedError)):
@@ -162,7 +161,7 @@ def audit(event, arguments):
         if target.endswith(".complete") and "/trees/" in target: reach("before-tree-marker")
         elif target.endswith(".complete") and "/envs/" in target: reach("before-environment-marker")
         elif source.endswith(".tree"): reach("before-tree-rename")
-    elif event == "subprocess.Popen" and "_unpack_child" in str(arguments[1]):
+    elif event == "subprocess.Popen" and "unpack/child.py" in str(arguments[1]):
         reach("before-unpack")
         threading.Timer(0.02, reach, ["while-unpacking"]).start()
 sys.addaudithook(audit)

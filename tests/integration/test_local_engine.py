@@ -296,7 +296,7 @@ def test_nothing_is_left_two_seconds_after_the_client_was_killed(tmp_path):
             busy = Caller(connection, services, lambda: __import__("time").sleep(300))
             busy()
             while not (busy.session.executors and busy.session.executors[0].inflight): time.sleep(0.01)
-            print(*pids, busy.session.executors[0].pid, connection._guardian.pid, flush=True)
+            print(*pids, busy.session.executors[0].pid, connection.launcher.guardian.pid, flush=True)
             time.sleep(300)
             """
         )

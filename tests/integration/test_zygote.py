@@ -24,7 +24,7 @@ def connection(tmp_path: Path) -> Iterator[LocalConnection]:
 
 
 def _zygotes(connection: LocalConnection) -> list[int]:
-    guardian = connection._guardian
+    guardian = connection.launcher.guardian
     assert guardian is not None
     children = [int(pid) for pid in Path(f"/proc/{guardian.pid}/task/{guardian.pid}/children").read_text().split()]
     return [pid for pid in children if b"zygote.main" in Path(f"/proc/{pid}/cmdline").read_bytes() and _is_leader(pid, children)]
@@ -41,16 +41,16 @@ def parent(_: int = 0) -> int:
 
 def test_workers_are_children_of_the_guardian_and_leaders_of_their_own_sessions(connection, tmp_path):
     call = Caller(connection, BareServices(tmp_path), lambda: (os.getppid(), os.getpid() == os.getsid(0) == os.getpgid(0)))
-    assert call().result(20) == (connection._guardian.pid, True)
+    assert call().result(20) == (connection.launcher.guardian.pid, True)
 
 
 def test_a_zygote_that_was_killed_is_missed_by_nobody(connection, tmp_path):
     services = BareServices(tmp_path)
-    assert Caller(connection, services, parent)().result(20) == connection._guardian.pid
+    assert Caller(connection, services, parent)().result(20) == connection.launcher.guardian.pid
     (zygote,) = _zygotes(connection)
     os.kill(zygote, signal.SIGKILL)
     for _ in range(3):
-        assert Caller(connection, services, parent)().result(20) == connection._guardian.pid
+        assert Caller(connection, services, parent)().result(20) == connection.launcher.guardian.pid
 
 
 def test_a_worker_does_not_see_what_another_one_forked_alike_has_changed(connection, tmp_path):
@@ -100,7 +100,7 @@ def test_an_environment_that_starts_a_thread_gets_its_workers_one_by_one(tmp_pat
     threaded = LocalConnection("local:", services)
     try:
         for _ in range(2):
-            assert Caller(threaded, services, parent)().result(20) == threaded._guardian.pid
+            assert Caller(threaded, services, parent)().result(20) == threaded.launcher.guardian.pid
         time.sleep(0.05)
         assert _zygotes(threaded) == []
     finally:

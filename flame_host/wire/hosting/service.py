@@ -87,9 +87,12 @@ class PendingCall:
     def done(self) -> bool:
         return self._ended.is_set()
 
-    def stream(self, data: bytes, buffers: Sequence[Buffer]) -> None:
-        """The cluster's tasks have one output. Waiting for more items would wait for ever: nobody takes them."""
+    def open_stream(self) -> None:
+        """The cluster's tasks have one output. Waiting for items would wait for ever: nobody takes them."""
         self.fail(TaskError("the task yields items, and a task of a cluster has one output", hint="return a list of them"))
+
+    def stream(self, data: bytes, buffers: Sequence[Buffer]) -> None:
+        """It has failed when it began."""
 
     def result(self, reports: bool = False) -> tuple[bytes, Sequence[Buffer]]:
         """Wait for its end.

@@ -192,7 +192,9 @@ class Worker:
         self.codecs = {}
         self.mapped = memory.Mapped()
         self.format = ""
-        self.credits = {}
+        self.credit = (0, 0)
+        self.credited = threading.Lock()
+        self.credited.acquire()
         self.checkpoint = self.unsaved = 0
         self.loop = None
         self.dirty = False
@@ -300,6 +302,7 @@ class Worker:
                         break
                     self._run(frame)
                 self.flush()
+                self.progress[2] = self.started  # all is answered: see WorkerProcess.at_rest
                 with self.reading:
                     for frame in self._receive():
                         if frame[0] == call:
@@ -315,7 +318,7 @@ class Worker:
         frames = self.receiver.spin() if self.hurried else None
         if frames is None:
             frames = self.receiver.receive()
-        self.hurried = bool(frames) and frames[-1][1] & self.channel.HURRY and time.monotonic() - since < self.channel.QUICK
+        self.hurried = bool(frames) and frames[-1][1] & self.channel.SPIN and time.monotonic() - since < self.channel.QUICK
         return frames
 
     def _run(self, frame):
@@ -465,19 +468,25 @@ class Worker:
 
     def _stream(self, generator, number):
         """Send items as they come, no more than a window ahead of the consumer; the result is the generator's return value."""
-        credit = self.credits[number] = threading.Semaphore(_STREAM_WINDOW)
-        try:
-            while True:
-                try:
-                    item = next(generator)
-                except StopIteration as stop:
-                    return stop.value
-                while not credit.acquire(timeout=0.2):
-                    self._undisturbed(self.flush)
-                data, buffers = self._dumped(item)
-                self._undisturbed(self._send_parts, self.channel.ITEM, number, data, buffers)
-        finally:
-            del self.credits[number]
+        self._reply(self.channel.OPEN_STREAM, number, b"")  # goes out with the first item, or with the result
+        sent = 0
+        while True:
+            try:
+                item = next(generator)
+            except StopIteration as stop:
+                return stop.value
+            while sent >= self._taken(number) + _STREAM_WINDOW:
+                self._undisturbed(self.flush)
+                # Woken by the control thread. The time is no part of the protocol: it is for replies that a child thread has left.
+                self.credited.acquire(timeout=0.2)
+            data, buffers = self._dumped(item)
+            self._undisturbed(self._send_parts, self.channel.ITEM, number, data, buffers)
+            sent += 1
+
+    def _taken(self, number):
+        """How many of its items the consumer has taken, as far as is known here."""
+        of, taken = self.credit
+        return taken if of == number else 0
 
     def _fail(self, number, error):
         kind = "raised"
@@ -569,18 +578,31 @@ class Worker:
         receiver = channel.Receiver(self.control)
         try:
             while True:
-                for kind, _, extra, number, _, _ in receiver.receive():
+                for frame in receiver.receive():
+                    kind, number = frame[0], frame[3]
                     if kind == channel.STOP:
                         self.data.shutdown(socket.SHUT_RD)
                     elif kind == channel.RECALL:
                         self._hand_back()
                     elif kind == channel.CANCEL:
                         self._interrupt(number)
-                    elif kind == channel.CREDIT and number in self.credits:
-                        for _ in range(extra):
-                            self.credits[number].release()
+                    elif kind == channel.CREDIT:
+                        self._give_credit(number, channel.taken_of(frame))
         except channel.ChannelClosed:
+            pass
+        except BaseException:
+            # A worker that does not listen any more would never answer a recall. Its last words, and its end, are seen.
+            sys.excepthook(*sys.exc_info())
+        finally:
             os.kill(0, signal.SIGKILL)  # the process group: children too
+
+    def _give_credit(self, number, taken):
+        """What the host says holds whenever it comes: a number of all items, not of more. So none is lost, and none counts twice."""
+        self.credit = (number, taken)
+        try:
+            self.credited.release()
+        except RuntimeError:  # it is awake already
+            pass
 
     def _hand_back(self):
         """Return the calls that have not begun, so that another worker can take them."""
@@ -593,14 +615,14 @@ class Worker:
                 pass
             finally:
                 self.reading.release()
-        count = 0
+        numbers = []
         while True:
             try:
-                self.queue.pop()
+                numbers.append(self.queue.pop()[3])
             except IndexError:
                 break
-            count += 1
-        self._reply(channel.RETURNED, count, b"")
+        self.unwanted.difference_update(numbers)  # that they were cancelled, the host knows
+        self.replies.append(channel.returned(numbers))
         self.flush()
 
     def _interrupt(self, number):

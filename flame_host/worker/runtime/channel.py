@@ -21,15 +21,16 @@ HEADER = struct.Struct("<BBHII")
 """kind, flags, extra, number of the task, length of the body. For calls ``extra`` is the length of the method's name."""
 HEADER_SIZE = HEADER.size
 
-CALL, RESULT, ERROR, ITEM, RETURNED, START, READY, DESCRIPTORS, STATE = range(1, 10)
-"""Kinds on the data socket."""
+CALL, RESULT, ERROR, ITEM, RETURNED, START, READY, DESCRIPTORS, STATE, OPEN_STREAM = range(1, 11)
+"""Kinds on the data socket. OPEN_STREAM: the task is a generator, ITEMs may follow, and RESULT is what it returns. RETURNED: the
+numbers of calls that have not begun and are handed back."""
 STOP, RECALL, CANCEL, CREDIT, LOG = range(16, 21)
-"""Kinds on the control socket."""
+"""Kinds on the control socket. CREDIT: the consumer of a stream has taken so many of its items (``extra`` and the body) in all."""
 
 WITH_PARTS = 1
 """Flag: the body starts with a table of parts (buffers, references) instead of being all data."""
 
-HURRY = 2
+SPIN = 2
 """Flag of a call: it comes from the only thread that makes any, so the next one may follow at once."""
 
 INLINE_LIMIT = 1 << 20
@@ -43,6 +44,7 @@ _AT_ONCE = 16 << 20  # bytes reserved for a frame that has been announced only
 _DESCRIPTORS_A_MESSAGE = 200  # the kernel allows 253
 _ANCILLARY = socket.CMSG_SPACE(_DESCRIPTORS_A_MESSAGE * array.array("i").itemsize)
 _LENGTH = struct.Struct("<I")
+_NUMBER = struct.Struct("<Q")
 _BODY_LIMIT = 0xFFFFFFFF
 
 
@@ -70,6 +72,26 @@ def encode(kind, number, data, buffers=(), references=(), method=b""):
     if len(body) > _BODY_LIMIT:
         raise ValueError("a message of %d bytes is over the limit of 4 GiB" % len(body))
     return HEADER.pack(kind, WITH_PARTS, len(method), number, len(body)) + body, tuple(segments)
+
+
+def returned(numbers):
+    """The frame that hands calls back."""
+    body = struct.pack("<%dI" % len(numbers), *numbers)
+    return HEADER.pack(RETURNED, 0, 0, 0, len(body)) + body
+
+
+def numbers_of(frame):
+    """The calls that a RETURNED frame hands back."""
+    return frozenset(struct.unpack("<%dI" % (len(frame[4]) // 4), frame[4]))
+
+
+def credit(number, taken):
+    """The frame that tells how many items of a stream have been taken in all. What it says holds for good, so it may come twice."""
+    return HEADER.pack(CREDIT, 0, 0, number, _NUMBER.size) + _NUMBER.pack(taken)
+
+
+def taken_of(frame):
+    return _NUMBER.unpack(frame[4])[0]
 
 
 def _place(buffers, pieces, segments):
@@ -142,22 +164,49 @@ class Receiver:
         self._start = self._end = 0
         self._descriptors = deque()
         self._segments = ()
+        self._received = deque()
+        self._recvmsg_into = sock.recvmsg_into
+
+    @property
+    def torn(self):
+        """A signal's exception has come between taking bytes off the socket and making frames of them: it cannot be read any more."""
+        return bool(self._received)
+
+    def spin_into(self, frames, enough=WAIT_AWAKE):
+        """Like `receive_into`, asking again and again for so many seconds; whether anything came."""
+        until = time.monotonic() + enough
+        while time.monotonic() < until:
+            try:
+                self.receive_into(frames, socket.MSG_DONTWAIT)
+                return True
+            except BlockingIOError:
+                continue
+        return False
 
     def receive(self, flags=0):
         """Wait for data and return all whole frames in it, as ``(kind, flags, extra, number, body, segments)``; perhaps none.
 
         Bodies are copies. Raises `ChannelClosed` at the end, BlockingIOError with ``MSG_DONTWAIT`` and nothing there.
         """
-        view = self._view
+        frames = []
+        self.receive_into(frames, flags)
+        return frames
+
+    def receive_into(self, into, flags=0):
+        """The same, appended to a list or deque; by then they are there, or `torn` is true, should a signal interrupt this."""
+        view, received = self._view, self._received
         try:
-            count, ancillary, _, _ = self._sock.recvmsg_into([view[self._end :]], _ANCILLARY, flags)
+            # Received and remembered in one go: between two lines a signal's exception may come.
+            received.extend(map(self._recvmsg_into, ([view[self._end :]],), (_ANCILLARY,), (flags,)))
         except (TimeoutError, BlockingIOError):
             raise
         except OSError as error:
             raise ChannelClosed(str(error)) from error
+        count, ancillary, _, _ = received[0]
         if ancillary:
             self._keep(ancillary)
         if not count:
+            received.clear()
             raise ChannelClosed("the other side closed the channel")
         start, end = self._start, self._end + count
         frames = []
@@ -176,7 +225,8 @@ class Receiver:
                 self._segments = ()
             start = stop
         self._settle(start, end, needed)
-        return frames
+        into.extend(frames)
+        received.clear()
 
     def spin(self, enough=WAIT_AWAKE):
         """Ask again and again for so many seconds, then give up with None: to be woken takes longer than a short call.
@@ -227,13 +277,14 @@ class Receiver:
 
 
 def descriptor_messages(segments):
-    """The messages that carry segments: pairs of a frame and the descriptors to send with it."""
+    """The messages that carry segments: pairs of a frame and those whose descriptors are sent with it."""
     for first in range(0, len(segments), _DESCRIPTORS_A_MESSAGE):
         some = segments[first : first + _DESCRIPTORS_A_MESSAGE]
-        yield HEADER.pack(DESCRIPTORS, 0, len(some), 0, 0), array.array("i", [segment.fd for segment in some])
+        yield HEADER.pack(DESCRIPTORS, 0, len(some), 0, 0), some
 
 
 def send_descriptors(sock, segments):
     """Send segments on a blocking socket, ahead of the frame that uses them."""
-    for frame, descriptors in descriptor_messages(segments):
+    for frame, some in descriptor_messages(segments):
+        descriptors = array.array("i", [segment.fd for segment in some])
         sock.sendmsg([frame], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)])

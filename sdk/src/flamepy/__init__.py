@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from flame_host.api import Application as Application
     from flame_host.api import ApplicationExistsError as ApplicationExistsError
     from flame_host.api import ApplicationNotFoundError as ApplicationNotFoundError
+    from flame_host.api import CallOptions as CallOptions
     from flame_host.api import ClosedError as ClosedError
     from flame_host.api import ConfigError as ConfigError
     from flame_host.api import FlameError as FlameError
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from flamepy._calls.future import ObjectFuture as ObjectFuture
     from flamepy._calls.service import RemoteMethod as RemoteMethod
     from flamepy._calls.service import RunnerService as RunnerService
-    from flamepy._calls.submission import CallOptions as CallOptions
     from flamepy._client import disconnect as disconnect
     from flamepy._config.flame_yaml import FlameContext as FlameContext
     from flamepy._config.flame_yaml import FlamePackage as FlamePackage
@@ -84,11 +84,10 @@ if TYPE_CHECKING:
 _HOME = {
     "flame_host": "__version__",
     "flame_host.api": (
-        "Application ApplicationExistsError ApplicationNotFoundError ClosedError ConfigError FlameError NegotiationError "
+        "Application ApplicationExistsError ApplicationNotFoundError CallOptions ClosedError ConfigError FlameError NegotiationError "
         "NotSerializableError ObjectNotFoundError PackageError Plan RemoteError Resources SessionNotFoundError StateLostError "
         "TaskError TaskExitError TaskTimeoutError VersionConflictError WorkerCrashedError"
     ),
-    "flamepy._calls.submission": "CallOptions",
     "flamepy._client": "disconnect",
     "flamepy._config.flame_yaml": "FlameContext FlamePackage",
     "flamepy._calls.future": "ObjectFuture",

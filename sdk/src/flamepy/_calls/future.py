@@ -11,10 +11,12 @@ holds it as well while it changes the state, which is what `concurrent.futures.w
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
+import contextvars
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import (
     CANCELLED,
@@ -28,9 +30,12 @@ from concurrent.futures._base import (
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from flame_host.api import Buffer, Payload, buffer_view
+from flame_host.api import Buffer, CallOptions, Payload, buffer_view
+from flamepy._calls.callbacks import callback_thread
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from flamepy._calls.session import Source
     from flamepy._refs import ObjectRef
 
@@ -42,6 +47,40 @@ bytes that cannot be decoded here but may well be where they are going."""
 
 _OPEN = frozenset({PENDING, RUNNING})
 _ENDED = frozenset({CANCELLED, CANCELLED_AND_NOTIFIED, FINISHED})
+
+
+def _running_loop() -> AbstractEventLoop | None:
+    """The event loop that this thread is in; asyncio is not imported for it."""
+    asyncio = sys.modules.get("asyncio")
+    return None if asyncio is None else asyncio._get_running_loop()
+
+
+class at_once:
+    """Marks a callback of ours: it is quick, waits for nothing, and may run in an engine's thread."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[[Any], object]) -> None:
+        self.function = function
+
+    def __call__(self, future: Any) -> None:
+        self.function(future)
+
+
+class _LoopCallback:
+    """A callback to be called by an event loop, with the context of whoever added it."""
+
+    __slots__ = ("_context", "_loop", "function")
+
+    def __init__(self, function: Callable[[Any], object], loop: AbstractEventLoop) -> None:
+        self.function = function
+        self._loop = loop
+        self._context = contextvars.copy_context()
+
+    def __call__(self, future: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there any more
+            self._loop.call_soon_threadsafe(self.function, future, context=self._context)
+
 
 # Reentrant: the garbage collector may run a finalizer, and a signal a handler, that settles a future while we hold it.
 _lock = threading.RLock()
@@ -84,7 +123,7 @@ class ObjectFuture(Future[T]):
     frame: Any
     number: int
     attempts: int
-    options: Any
+    options: CallOptions | None
 
     def __init__(self, source: Source | None = None) -> None:
         # Not super().__init__(): it would make the condition, two lists and a dictionary for each call.
@@ -192,13 +231,22 @@ class ObjectFuture(Future[T]):
         return error
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is done, whatever the outcome, and say whether it is."""
-        return self._state in _ENDED or self._wait_until(self.done, timeout)
+        """Wait until it is done, whatever the outcome, and say whether it is.
+
+        Of a generator, all items come here meanwhile: it could not end as long as nobody takes them.
+        """
+        if self._state in _ENDED:
+            return True
+        if not self._wait_until(self._answers, timeout):
+            return False
+        if self._state not in _ENDED and self._extra is not None:
+            self._extra["items"].let_all_come()
+        return self._wait_until(self.done, timeout)
 
     def _wait_until(self, enough: Callable[[], bool], timeout: float | None) -> bool:
         if self._source is not None and self.number:
             began = time.monotonic()
-            self._source.session.assist(self, timeout)
+            self._source.session.drive(self, enough, timeout)
             if enough():
                 return True
             timeout = None if timeout is None else max(0.0, timeout - (time.monotonic() - began))
@@ -207,7 +255,7 @@ class ObjectFuture(Future[T]):
             return condition.wait_for(enough, timeout)
 
     def _answers(self) -> bool:
-        """Whether it is done, or a generator that has begun to give items."""
+        """Whether it is done, or a generator that has begun."""
         return self._state in _ENDED or (self._extra is not None and "items" in self._extra)
 
     def done(self) -> bool:
@@ -282,7 +330,23 @@ class ObjectFuture(Future[T]):
         return True
 
     def add_done_callback(self, fn: Callable[[ObjectFuture[T]], object]) -> None:
-        """Call ``fn(self)`` when done, from the engine's thread, or now if it is done already."""
+        """Call ``fn(self)`` when done, or now if it is done already.
+
+        When an engine brings the result, from a thread of its own for this purpose, so ``fn`` may wait for other futures. In a coroutine
+        (``asyncio.wait`` does so), by the running loop, as with asyncio's own futures.
+        """
+        loop = _running_loop()
+        self.when_done(fn if loop is None else _LoopCallback(fn, loop))
+
+    def remove_done_callback(self, fn: Callable[[ObjectFuture[T]], object]) -> int:
+        """Forget a callback; how often it was there."""
+        with _lock:
+            before = self._callbacks or []
+            self._callbacks = [known for known in before if known != fn and getattr(known, "function", None) != fn]
+            return len(before) - len(self._callbacks)
+
+    def when_done(self, fn: Callable[[ObjectFuture[T]], object]) -> None:
+        """Like `add_done_callback`; what is marked with `at_once` is called by whoever settles this future, and must not wait."""
         with _lock:
             if self._state in _OPEN:
                 if self._callbacks is None:
@@ -323,10 +387,9 @@ class ObjectFuture(Future[T]):
             else:
                 callbacks = None
         if callbacks is None:
-            self._settle(_ENCODED, data, buffers)
+            self._settle(_ENCODED, data, buffers, deliver=self._deliver)
         else:
-            for callback in callbacks:
-                self._call_back(callback)
+            self._deliver(callbacks)
 
     def fail_remotely(self, report: bytes) -> None:
         """Keep the worker's report; the exception is rebuilt when it is asked for."""
@@ -336,31 +399,43 @@ class ObjectFuture(Future[T]):
             if kind_of(report) == "cancelled":
                 self._settle_cancelled()
                 return
-        self._settle(_REPORT, report, ())
+        self._settle(_REPORT, report, (), deliver=self._deliver)
 
     def fail(self, error: BaseException) -> None:
         if isinstance(error, CancelledError):
             self._settle_cancelled()
         else:
             self._trace = error.__traceback__
-            self._settle(_ERROR, None, (), error)
+            self._settle(_ERROR, None, (), error, deliver=self._deliver)
 
     def fail_like(self, other: ObjectFuture[Any]) -> None:
         """An argument failed, so this call cannot be made: it ends with the very same error."""
         if other.cancelled():
             self._settle_cancelled()
         else:
-            self._settle(_SAME, other, ())
+            self._settle(_SAME, other, (), deliver=self._deliver)
+
+    def open_stream(self) -> None:
+        from flamepy._calls.streams import Items
+
+        extra = self._rare()
+        if "items" not in extra:  # one thread calls this, so nobody else makes them
+            extra["items"] = Items(self)
+            self._bound().streams.add(self)
+            self.notify()
 
     def stream(self, data: bytes, buffers: Sequence[Buffer]) -> None:
-        extra = self._rare()
-        items = extra.get("items")
-        if items is None:  # one thread calls this, so nobody else makes them
-            from flamepy._calls.streams import Items
+        self._rare()["items"].append(data, buffers)
+        self.notify()
 
-            items = extra["items"] = Items(self)
-            self._bound().streams.add(self)
-        items.append(data, buffers)
+    def notify(self) -> None:
+        """Something has come, though it is not done."""
+        condition = self._lazy_condition
+        if condition is not None:
+            with condition:
+                condition.notify_all()
+        for watcher in self._rare().get("watchers", ()):
+            watcher(self)
 
     # ------------------------------------------------------------------ the executor's side (concurrent.futures.Future)
 
@@ -387,7 +462,14 @@ class ObjectFuture(Future[T]):
 
     # ------------------------------------------------------------------ settling
 
-    def _settle(self, kind: int, data: Any, buffers: Sequence[Buffer], value: Any = None) -> bool:
+    def _settle(
+        self,
+        kind: int,
+        data: Any,
+        buffers: Sequence[Buffer],
+        value: Any = None,
+        deliver: Callable[[Iterable[Callable[[Any], object]]], None] | None = None,
+    ) -> bool:
         condition = self._lazy_condition
         while True:
             if condition is not None:
@@ -412,7 +494,7 @@ class ObjectFuture(Future[T]):
                 (waiter.add_exception if failed else waiter.add_result)(self)
             condition.notify_all()
             condition.release()
-        self._run_callbacks()
+        self._run_callbacks(deliver or self._call_all)
         return True
 
     def _settle_cancelled(self) -> None:
@@ -421,7 +503,7 @@ class ObjectFuture(Future[T]):
                 return
             self._state = CANCELLED
         self._notify_cancel()
-        self._run_callbacks()
+        self._run_callbacks(self._deliver)
 
     def _notify_cancel(self) -> None:
         with self._condition:
@@ -438,13 +520,25 @@ class ObjectFuture(Future[T]):
         if self._lazy_condition is not None:
             with self._lazy_condition:
                 self._lazy_condition.notify_all()
-        self._run_callbacks()
+        self._run_callbacks(self._call_all)
 
-    def _run_callbacks(self) -> None:
+    def _run_callbacks(self, deliver: Callable[[Iterable[Callable[[Any], object]]], None]) -> None:
         with _lock:
             callbacks, self._callbacks = self._callbacks, None
-        for callback in callbacks or ():
+        if callbacks:
+            deliver(callbacks)
+
+    def _call_all(self, callbacks: Iterable[Callable[[Any], object]]) -> None:
+        for callback in callbacks:
             self._call_back(callback)
+
+    def _deliver(self, callbacks: Iterable[Callable[[Any], object]]) -> None:
+        """In the engine's thread: ours are called, the user's are handed over."""
+        for callback in callbacks:
+            if isinstance(callback, (at_once, _LoopCallback)):
+                self._call_back(callback)
+            else:
+                callback_thread.call(self._call_back, callback)
 
     def _call_back(self, callback: Callable[[Any], object]) -> None:
         try:
@@ -509,7 +603,9 @@ class ObjectFuture(Future[T]):
     def _rare(self) -> dict[str, Any]:
         """Fields that few futures have."""
         if self._extra is None:
-            self._extra = {}
+            with _lock:  # the engine's thread and the user's may both come for the first time
+                if self._extra is None:
+                    self._extra = {}
         return self._extra
 
     def _bound(self) -> Source:
@@ -518,16 +614,15 @@ class ObjectFuture(Future[T]):
         return self._source
 
     def __await__(self) -> Generator[Any, None, T]:
-        if self._state not in _ENDED and not (self._extra and "items" in self._extra):
-            import asyncio
+        if not self._answers():
+            from flamepy._calls.streams import until
 
-            done = asyncio.wrap_future(self)
             try:
-                yield from done.__await__()
+                yield from until(self, self._answers).__await__()
             except BaseException:
-                # An exception of the task is raised below, from this future itself: here it has gained asyncio's frames.
-                if self._state not in _ENDED or done.cancelled():
-                    raise
+                if self._state not in _ENDED:  # the coroutine was cancelled, and with it what it waited for
+                    self.cancel()
+                raise
         error = self._wait_and_decode(0)
         if error is None:
             return cast(T, self._value)

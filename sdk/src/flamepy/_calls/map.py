@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as _TimeoutError
 from typing import TYPE_CHECKING, Any
 
+from flamepy._calls.callbacks import callback_thread
+from flamepy._calls.future import at_once
+
 if TYPE_CHECKING:
     from flamepy._calls.future import ObjectFuture
     from flamepy._calls.progress import Progress
@@ -81,14 +84,20 @@ class _Results:
 
     def close(self) -> None:
         """Cancel what was not consumed."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-        while self._pending:
-            self._pending.pop().cancel()
+        bar, self._bar = self._bar, None
+        _close(self._pending, bar)
 
     def __del__(self) -> None:
-        self.close()
+        # Not here: a finalizer may run in the middle of anything, of what cancels included.
+        if self._pending or self._bar is not None:
+            callback_thread.call(_close, self._pending, self._bar)
+
+
+def _close(pending: deque[ObjectFuture[Any]], bar: Progress | None) -> None:
+    if bar is not None:
+        bar.close()
+    while pending:
+        pending.pop().cancel()
 
 
 def _ordered(
@@ -133,7 +142,7 @@ def _as_completed(
             future = call(*given)
             under_way.add(future)
             pending.append(future)  # so that they are cancelled when the iteration is left
-            future.add_done_callback(arrived)
+            future.when_done(at_once(arrived))
 
     start(limit)
 

@@ -11,9 +11,10 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
-from flame_host.api import ClosedError, SessionInfo
+from flame_host.api import CallOptions, ClosedError, SessionInfo
+from flamepy._calls.callbacks import callback_thread
 from flamepy._calls.future import ObjectFuture
-from flamepy._calls.submission import CallOptions, CallSite
+from flamepy._calls.submission import CallSite
 
 if TYPE_CHECKING:
     from flamepy._calls.session import Source
@@ -212,6 +213,8 @@ class RunnerService(Generic[P, R]):
         self._source.abandon_streams()
         try:
             self._source.session.close(wait=wait)
+            if wait:
+                callback_thread.flush()
         finally:
             if self._on_close is not None:
                 self._on_close()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
+import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flame_host.api import Buffer, buffer_view
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from flamepy._calls.future import ObjectFuture
 
 _GRANT = 16
-"""Items taken before the worker is told that it may send as many more; well below the window engines give."""
+"""Items taken before the worker is told; well below the window engines give."""
+_ALL = 1 << 62
 
 
 class Items:
@@ -22,14 +23,17 @@ class Items:
     def __init__(self, future: ObjectFuture[Any]) -> None:
         self._future = future
         self._arrived: deque[tuple[bytes, Sequence[Buffer]]] = deque()
-        self._taken = 0
+        self._counting = threading.Lock()
+        self._taken = self._granted = 0
 
     def append(self, data: bytes, buffers: Sequence[Buffer]) -> None:
         self._arrived.append((data, buffers))
-        condition = self._future._lazy_condition
-        if condition is not None:
-            with condition:
-                condition.notify_all()
+
+    def let_all_come(self) -> None:
+        """Whoever waits for the end waits for all of them."""
+        with self._counting:
+            self._granted = _ALL
+        self._future._bound().session.grant(self._future, _ALL)
 
     def __iter__(self) -> Iterator[Any]:
         return self
@@ -37,30 +41,35 @@ class Items:
     def __next__(self) -> Any:
         while True:
             try:
-                data, buffers = self._arrived.popleft()
+                return self.take()
             except IndexError:
-                if self._wait():
-                    continue
-                self._end()
+                self._future._wait_until(self.answers, None)
+                if not self._arrived and self._future.done():
+                    self.raise_failure()
+                    raise StopIteration from None
+
+    def answers(self) -> bool:
+        """Whether there is an item, or the end: the last item comes before that."""
+        return bool(self._arrived) or self._future.done()
+
+    def take(self) -> Any:
+        """The next item; IndexError when none is there."""
+        data, buffers = self._arrived.popleft()
+        source = self._future._bound()
+        with self._counting:
             self._taken += 1
-            source = self._future._bound()
-            if self._taken >= _GRANT and not self._future.done():
-                source.session.grant(self._future, self._taken)
-                self._taken = 0
-            return source.decode(data, [buffer_view(buffer) for buffer in buffers])
+            grants = self._taken >= self._granted + _GRANT
+            if grants:
+                self._granted = self._taken
+        if grants:
+            source.session.grant(self._future, self._granted)
+        return source.decode(data, [buffer_view(buffer) for buffer in buffers])
 
-    def _wait(self) -> bool:
-        """Until there is an item; False when there will be no more."""
-        condition = self._future._condition
-        with condition:
-            condition.wait_for(lambda: self._arrived or self._future.done())
-        return bool(self._arrived)
-
-    def _end(self) -> None:
+    def raise_failure(self) -> None:
+        """At the end: the exception that ended the generator, if one did."""
         error = self._future.exception()
         if error is not None:
             raise error
-        raise StopIteration
 
 
 def items_of(future: ObjectFuture[Any]) -> Iterator[Any]:
@@ -73,7 +82,49 @@ def items_of(future: ObjectFuture[Any]) -> Iterator[Any]:
 
 
 async def async_items_of(future: ObjectFuture[Any]) -> AsyncIterator[Any]:
-    items = items_of(future) if future.done() else await asyncio.to_thread(items_of, future)
-    end = object()
-    while (item := await asyncio.to_thread(next, items, end)) is not end:
-        yield item
+    """No thread waits meanwhile: however many streams a program reads, each goes on."""
+    items = iter(await future)
+    if not isinstance(items, Items):
+        for item in items:
+            yield item
+        return
+    while True:
+        try:
+            item = items.take()
+        except IndexError:
+            if future.done() and not items._arrived:
+                items.raise_failure()
+                return
+            await until(future, items.answers)
+        else:
+            yield item
+
+
+async def until(future: ObjectFuture[Any], ready: Callable[[], bool]) -> None:
+    """Wait, in the running event loop, until something has come that makes it ready."""
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    woken = asyncio.Event()
+
+    def wake(_: object) -> None:
+        try:
+            loop.call_soon_threadsafe(woken.set)
+        except RuntimeError:  # the loop is closed: nobody waits any more
+            pass
+
+    from flamepy._calls.future import at_once
+
+    watchers = future._rare().setdefault("watchers", [])
+    watchers.append(wake)
+    callback = at_once(wake)
+    future.when_done(callback)
+    try:
+        # Looked at after asking to be told, so that nothing comes in between unseen.
+        while not ready():
+            woken.clear()
+            if not ready():
+                await woken.wait()
+    finally:
+        watchers.remove(wake)
+        future.remove_done_callback(wake)

@@ -9,28 +9,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from flame_host.api import Buffer, ObjectRef, Payload
-from flamepy._calls.future import ObjectFuture
+from flame_host.api import Buffer, CallOptions, ObjectRef, Payload
+from flamepy._calls.future import ObjectFuture, at_once
 from flamepy._calls.session import Source
-
-
-@dataclass(frozen=True)
-class CallOptions:
-    """How single calls are to be treated; a field that is None leaves it to the service.
-
-    Attributes:
-        timeout: seconds the task may run. retries: how often it is run again after infrastructure failed.
-        priority: higher goes first among the tasks of its session that wait. name: shown in place of the task's number.
-    """
-
-    timeout: float | None = None
-    retries: int | None = None
-    priority: int | None = None
-    name: str | None = None
 
 
 def collect(found: list[Any], value: object) -> int | None:
@@ -144,8 +128,9 @@ class _HeldCall:
         self._then = then
         # One token for each future, taken out by its callback: popping is atomic, and whoever takes the last goes on.
         self._missing = [None] * (len(self.futures) + 1)
+        ours = at_once(self._one_less)
         for argument in self.futures:
-            argument.add_done_callback(self._one_less)
+            argument.when_done(ours)
         self._one_less(None)
 
     def _one_less(self, _: object) -> None:
