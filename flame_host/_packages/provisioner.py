@@ -28,6 +28,7 @@ from flame_host._packages.metadata import PLACE, write_metadata
 from flame_host._packages.ours import refuse_strangers, without_ours
 from flame_host._packages.project import Project, read_about, read_project
 from flame_host._packages.seals import MARKER
+from flame_host._packages.sources import put_on_path
 from flame_host._plugins.catalog import Catalog
 from flame_host._settings import Settings
 from flame_host.api import (
@@ -220,12 +221,12 @@ class Provisioner:
         with _stage(application, "install", installer.name), self._source(project, tree, request) as root:
             python = installer.install(replace(request, requirements=_absolute(needs, root), directory=root, variables=_versions(project)))
             refuse_strangers(request.target)
-        if needs.build and tree is not None and len(list(tree.path.iterdir())) > 1:
-            _put_behind(request.target, tree.path / project.root)
+        in_front = put_on_path(request.target, tree.path / project.root) if needs.build and tree is not None else []
         (request.target / "plan.json").write_text(json.dumps(asdict(application.plan), indent=2) + "\n")
         requirements = [*needs.dependencies, *request.extra, *(path.name for path in needs.files)]
         return {
             "python": str(python),
+            "paths": in_front,
             "version": version(python),
             "requirements": requirements,
             "application": application.name,
@@ -283,6 +284,7 @@ class Provisioner:
         python = Path(installed.facts["python"])
         root = tree.path / project.root if tree is not None else None
         paths = tuple(Path(os.path.normpath(root / path)) for path in project.requirements.source_paths) if root is not None else ()
+        paths = (*map(Path, installed.facts.get("paths", ())), *paths)
         if tree is not None and tree.facts.get("metadata"):
             paths = (*paths, tree.path / PLACE)
         variables = {
@@ -375,10 +377,3 @@ def _versions(project: Project) -> dict[str, str]:
         if project.requirements.build is not None:
             found |= {"SETUPTOOLS_SCM_PRETEND_VERSION": its_version, "PBR_VERSION": its_version}
     return found
-
-
-def _put_behind(environment: Path, root: Path) -> None:
-    """Modules that stand beside a project that is built are found as in its checkout, behind what is installed."""
-    paths = [str(root / name) for name in ("src", ".") if (root / name).is_dir()]
-    for packages in environment.glob("lib/python*/site-packages"):
-        (packages / "flame-project.pth").write_text("\n".join(paths) + "\n")
