@@ -247,7 +247,7 @@ class ContentStore:
             last_use = os.fstat(lock).st_mtime
             os.close(lock)
         facts = _facts(path)
-        return EntryInfo(kind, path.name, path, _size(path), last_use, in_use, facts is not None, facts or {})
+        return EntryInfo(kind, path.name, path, size_of(path), last_use, in_use, facts is not None, facts or {})
 
     def _remove(self, info: EntryInfo) -> bool:
         lock = self._open_lock(info.kind, info.key)
@@ -302,7 +302,7 @@ def _facts(directory: Path) -> Mapping[str, Any] | None:
     return facts if isinstance(facts, dict) else None
 
 
-def _size(directory: Path) -> int:
+def size_of(directory: Path) -> int:
     """Bytes on disk, each hard-linked file counted in full."""
     total = 0
     stack = [str(directory)]

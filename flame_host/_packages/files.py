@@ -179,7 +179,7 @@ class FileStore:
         for name, link in listing["links"]:
             yield Member(name, MemberKind.SYMLINK, link=link)
 
-    def sweep(self, in_use: set[str], older_than: float) -> int:
+    def sweep(self, in_use: set[str], older_than: float, *, dry_run: bool = False) -> int:
         """Remove contents that no list and no tree names; returns the bytes freed."""
         wanted = set(in_use)
         for path in self._lists.glob(f"*{SUFFIX}"):
@@ -191,6 +191,8 @@ class FileStore:
                 status = path.stat()
                 if path.suffix != ".json" and path.name not in wanted and status.st_mtime < older_than:
                     freed += status.st_size
+                    if dry_run:
+                        continue
                     path.unlink()
                     path.with_suffix(".json").unlink(missing_ok=True)
         return freed

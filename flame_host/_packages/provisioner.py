@@ -29,6 +29,7 @@ from flame_host._packages.ours import refuse_strangers, without_ours
 from flame_host._packages.project import Project, read_about, read_project
 from flame_host._packages.seals import MARKER
 from flame_host._packages.sources import put_on_path
+from flame_host._packages.stock import tidy_once_a_day
 from flame_host._plugins.catalog import Catalog
 from flame_host._settings import Settings
 from flame_host.api import (
@@ -72,6 +73,7 @@ class Provisioner:
         self._catalog = catalog
         self._observe = observe
         self._anew: set[str] = set()
+        self._made = False
 
     def provision(self, application: Application) -> EnvironmentLease:
         """An environment for the application, in use until the lease is released."""
@@ -86,6 +88,9 @@ class Provisioner:
             installed = self._installed(application, project, tree)
         with _stage(application, "start"):
             environment = self._describe(application, project, tree, installed)
+        if self._made:
+            self._made = False
+            tidy_once_a_day(self.store.root)
         return EnvironmentLease(environment, tuple(entry for entry in (tree, installed) if entry is not None))
 
     # ------------------------------------------------------------------------------------------------ the tree
@@ -164,9 +169,9 @@ class Provisioner:
                         self.store.discard(inside)
         return self._read(target)
 
-    @staticmethod
-    def _read(tree: Path) -> Mapping[str, Any]:
+    def _read(self, tree: Path) -> Mapping[str, Any]:
         project, reading = read_project(tree)
+        self._made = True
         facts = project.to_facts()
         facts["metadata"] = write_metadata(tree, reading.here, read_about(tree).versions)
         return facts

@@ -5,8 +5,10 @@ Linked, not installed: the application's own versions win, and nothing of ours c
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.util
+import os
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -40,7 +42,20 @@ def support_directory(root: Path, codec_modules: Iterable[str], same_python: boo
     directory = root / "support" / hashlib.sha256(content.encode()).hexdigest()[:16]
     if not directory.is_dir():
         _make(directory, links)
+    os.utime(directory)
+    _hold(root / "locks" / f"support-{directory.name}")
     return directory
+
+
+_held: dict[Path, int] = {}
+
+
+def _hold(lock: Path) -> None:
+    """In use until this process ends: its workers import from there."""
+    if lock not in _held:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        _held[lock] = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(_held[lock], fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 def _links(modules: Iterable[str]) -> Iterator[tuple[str, Path]]:

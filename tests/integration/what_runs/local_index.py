@@ -14,7 +14,19 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 PRIVATE = ("liba", "libb", "libc", "rootproj", "web", "flatproj", "srcproj", "oldproj", "hatchproj", "pdmproj", "poetryproj", "lockproj")
-BACKENDS = ("hatchling", "pathspec", "pluggy", "packaging", "trove-classifiers", "pdm-backend", "poetry-core", "setuptools", "wheel", "tomlkit", "editables")
+BACKENDS = (
+    "hatchling",
+    "pathspec",
+    "pluggy",
+    "packaging",
+    "trove-classifiers",
+    "pdm-backend",
+    "poetry-core",
+    "setuptools",
+    "wheel",
+    "tomlkit",
+    "editables",
+)
 
 
 class Index:
