@@ -50,6 +50,7 @@ class FileStore:
         check_listing([*names, *extra], links, self._limits)
         self._lists.mkdir(parents=True, exist_ok=True)
         self._contents.mkdir(parents=True, exist_ok=True)
+        self._drop_left_behind()
         memory = self._lists / f"known-{hashlib.sha256(str(base).encode('utf-8', 'surrogateescape')).hexdigest()[:24]}.json"
         known, now = _read(memory), {}
         entries: list[list[Any]] = []
@@ -89,6 +90,13 @@ class FileStore:
             _write(path, content)
         return PackageRef(path.as_uri(), digest, len(content), FORMAT)
 
+    def _drop_left_behind(self) -> None:
+        """Halves of contents whose writer was killed."""
+        for path in self._contents.glob(".*.*"):
+            with contextlib.suppress(OSError, ValueError):
+                if not Path("/proc", str(int(path.name.split(".")[1]))).exists():
+                    path.unlink()
+
     def _place(self, digest: str) -> Path:
         return self._contents / digest[:2] / digest
 
@@ -105,7 +113,7 @@ class FileStore:
 
     def _add(self, path: Path) -> str:
         """Copy a file in; the content is named by what was copied, whatever happens to the file meanwhile."""
-        part = self._contents / f".{uuid.uuid4().hex}"
+        part = self._contents / f".{os.getpid()}.{uuid.uuid4().hex}"
         try:
             size = path.stat().st_size
             with path.open("rb") as source, part.open("xb") as target:
@@ -124,7 +132,7 @@ class FileStore:
     def _add_bytes(self, content: bytes) -> str:
         digest = hashlib.sha256(content).hexdigest()
         if not self._is_intact(digest, len(content)):
-            part = self._contents / f".{uuid.uuid4().hex}"
+            part = self._contents / f".{os.getpid()}.{uuid.uuid4().hex}"
             part.write_bytes(content)
             self._finish(part, digest)
         return digest

@@ -43,7 +43,8 @@ def project(place: Path, **files: str) -> Path:
 def test_two_programs_of_one_name_for_a_thousand_tasks_and_the_next_run(tmp_path: Path, installing: dict[str, str]) -> None:
     place = project(tmp_path / "train", **{"main.py": TRAIN, "state.txt": "as packed\n"})
     both = [
-        subprocess.Popen([PYTHON, "main.py", what], cwd=place, env=installing, stdout=subprocess.PIPE, text=True) for what in ("edit", "read")
+        subprocess.Popen([PYTHON, "main.py", what], cwd=place, env=installing, stdout=subprocess.PIPE, text=True)
+        for what in ("edit", "read")
     ]
     edited, found = (program.communicate(timeout=100)[0] for program in both)
     assert [program.returncode for program in both] == [0, 0]
@@ -99,7 +100,9 @@ def test_poisoned_bytecode_and_sources_do_not_run(tmp_path: Path, installing: di
     place = project(tmp_path / "poison", **{"main.py": POISON, "helper.py": "VALUE = '1.0'\n", "requirements.txt": "alpha==1.0\n"})
     (place / "pyproject.toml").unlink()
     for what in ("values", "poison", "values", "rewrite", "values"):
-        done = subprocess.run([PYTHON, "main.py", what], cwd=place, env=installing, capture_output=True, text=True, timeout=100, check=False)
+        done = subprocess.run(
+            [PYTHON, "main.py", what], cwd=place, env=installing, capture_output=True, text=True, timeout=100, check=False
+        )
         assert done.returncode == 0, done.stderr
         if what == "values":
             assert json.loads(done.stdout) == ["1.0", "1.0"]

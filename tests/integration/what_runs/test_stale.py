@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from flame_host.testing.installers import make_wheel
 from local_index import PYTHON, Index, run
 from shapes import package
+
+from flame_host.testing.installers import make_wheel
 
 PROGRAM = """
 from flamepy import Runner
@@ -124,7 +124,9 @@ def test_refresh_installs_anew_what_no_file_tells(tmp_path: Path, installing: di
     write(tmp_path / "project", {"main.py": program, "requirements.txt": "alpha\n"})
     own = Index(tmp_path / "index")
     try:
-        said = run([PYTHON, "main.py"], tmp_path / "project", {**installing, "UV_DEFAULT_INDEX": own.url, "UV_CACHE_DIR": str(tmp_path / "cache")})
+        said = run(
+            [PYTHON, "main.py"], tmp_path / "project", {**installing, "UV_DEFAULT_INDEX": own.url, "UV_CACHE_DIR": str(tmp_path / "cache")}
+        )
     finally:
         own.close()
     assert re.findall(r'"alpha": "([^"]+)"', said) == ["2.0", "2.5", "2.0"], "an open service goes on with what it has"
