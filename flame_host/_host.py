@@ -133,14 +133,14 @@ class Host:
 
     def support(self, environment: Environment, plan: Plan) -> Path:
         """See `flame_host.api.HostServices.support`."""
-        from flame_host._packages.support import host_python, support_directory
+        from flame_host._packages.support import runs_client, support_directory
 
-        same_python = environment.python_version == host_python()
-        key = (plan.serializers, same_python)
+        with_client = runs_client(environment.python_version)
+        key = (plan.serializers, with_client)
         with self._lock:
             if key not in self._support:
                 modules = {module for format in plan.serializers for module in self.serializer(format).worker_modules}
-                self._support[key] = support_directory(self.root, sorted(modules), same_python)
+                self._support[key] = support_directory(self.root, sorted(modules), with_client)
             return self._support[key]
 
     def serializer(self, format: str) -> Serializer:

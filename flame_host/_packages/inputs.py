@@ -17,11 +17,12 @@ _ARCHIVES = (".whl", ".tar.gz", ".zip", ".tar.bz2", ".tgz")
 _SKIPPED = {"__pycache__", ".git", ".hg", ".svn", ".venv", "node_modules", ".mypy_cache", ".ruff_cache", ".pytest_cache", "build", ".flame"}
 
 
-def requirement_inputs(files: Iterable[Path], directory: Path) -> list[Path]:
+def requirement_inputs(files: Iterable[Path], directory: Path, *, files_only: bool = False) -> list[Path]:
     """Everything on disk that requirements files name, themselves included; each once.
 
     Args:
         directory: where relative paths of packages start, as for pip and uv; those of ``-r`` and ``-c`` start at their file.
+        files_only: just the requirements files themselves.
     """
     found: dict[Path, None] = {}
     waiting = list(files)
@@ -36,7 +37,8 @@ def requirement_inputs(files: Iterable[Path], directory: Path) -> list[Path]:
                 if "://" not in include["path"]:
                     waiting.append(file.parent / _unquoted(include["path"]))
                 continue
-            found.update(dict.fromkeys(path for path in named_paths(line, directory) if path.exists()))
+            if not files_only:
+                found.update(dict.fromkeys(path for path in named_paths(line, directory) if path.exists()))
     return list(found)
 
 

@@ -29,6 +29,27 @@ def without_ours(requirements: Sequence[str]) -> tuple[str, ...]:
     return tuple(kept)
 
 
+def is_named_in(files: Sequence[Path]) -> bool:
+    """Whether requirements files ask for one of them."""
+    return any(_is_ours(line) for path in files for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
+
+
+def take_out_of(files: Sequence[Path]) -> None:
+    """Comment them out of copies of requirements files."""
+    for path in files:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        kept = [
+            f"# {line}  (workers have it)" if _is_ours(line) and not without_ours([line.partition("#")[0].strip()]) else line
+            for line in lines
+        ]
+        if kept != lines:
+            path.write_text("\n".join(kept) + "\n", encoding="utf-8")
+
+
+def _is_ours(line: str) -> bool:
+    return split_requirement(line.partition("#")[0].strip())[0].startswith("flame-")
+
+
 def _check_version(requirement: str, name: str) -> None:
     from packaging.requirements import InvalidRequirement, Requirement
 

@@ -13,6 +13,7 @@ from typing import Any
 from flame_host._packages.declared import Declaration, is_setup, is_versioned_elsewhere
 from flame_host._packages.inputs import content_digest, requirement_inputs
 from flame_host._packages.neighbours import Neighbourhood, look_around, workspace_files
+from flame_host._packages.ours import is_named_in
 from flame_host._packages.tables import parse_toml, plain, read_toml
 from flame_host.api import ConfigError, LocalProject, ProjectNeeds, Requirements
 
@@ -143,7 +144,8 @@ def read_project(tree: Path) -> tuple[Project, Reading]:
     outside = [str(path) for path in reading.inputs if not path.is_relative_to(tree)]
     digest = content_digest(inside, tree) if inside else ""
     directory = about.directory or os.path.relpath(root, tree)
-    sources = needs.build is not None or any(path.is_dir() for path in inside)
+    files = [path for path in inside if path.is_file() and path.suffix in (".txt", ".in")]
+    sources = needs.build is not None or any(path.is_dir() for path in inside) or is_named_in(files)
     found = Project(os.path.relpath(root, tree), _relative(needs, root, tree), digest, directory, tuple(outside), sources, about.versions)
     return found, reading
 

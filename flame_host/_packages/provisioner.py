@@ -22,10 +22,10 @@ from typing import Any
 
 from flame_host._packages.directories import ContentStore, Entry
 from flame_host._packages.files import FORMAT, FileStore
-from flame_host._packages.inputs import content_digest, listing_digest, named_paths
+from flame_host._packages.inputs import content_digest, listing_digest, named_paths, requirement_inputs
 from flame_host._packages.interpreters import existing, fingerprint, is_ours, spelled, version
 from flame_host._packages.metadata import PLACE, write_metadata
-from flame_host._packages.ours import refuse_strangers, without_ours
+from flame_host._packages.ours import refuse_strangers, take_out_of, without_ours
 from flame_host._packages.project import Project, read_about, read_project
 from flame_host._packages.seals import MARKER
 from flame_host._packages.sources import put_on_path
@@ -258,8 +258,10 @@ class Provisioner:
                 path = os.path.join(place, name)
                 if not os.path.islink(path):
                     os.chmod(path, os.stat(path).st_mode | 0o200)
+        root = copy / project.root
+        take_out_of(requirement_inputs([root / path for path in project.requirements.files], root, files_only=True))
         try:
-            yield copy / project.root
+            yield root
         finally:
             if not stays:
                 self.store.discard(copy)

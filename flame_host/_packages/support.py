@@ -9,7 +9,6 @@ import fcntl
 import hashlib
 import importlib.util
 import os
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution
@@ -29,13 +28,13 @@ CLIENT_MODULES = (
     "tomli",
 )
 CLIENT_DISTRIBUTIONS = ("flame-host", "flame-host-sdk", "uv", "pip")
-"""What a task needs to use a Runner itself. Offered only to workers of our own Python version: some of it is compiled."""
+"""What a task needs to import its program, and to use a Runner itself. What of it is compiled has a second half in Python."""
 
 
-def support_directory(root: Path, codec_modules: Iterable[str], same_python: bool) -> Path:
+def support_directory(root: Path, codec_modules: Iterable[str], with_client: bool) -> Path:
     """A directory below ``root`` with links to the modules; made once for each set of modules and places."""
     links = dict(_links(codec_modules))
-    if same_python:
+    if with_client:
         links.update(_links(CLIENT_MODULES))
         links.update(_plugin_links())
     content = "\n".join(f"{name} {target}" for name, target in sorted(links.items()))
@@ -101,5 +100,7 @@ def _make(directory: Path, links: dict[str, Path]) -> None:
         building.rmdir()
 
 
-def host_python() -> str:
-    return f"{sys.version_info.major}.{sys.version_info.minor}"
+def runs_client(python_version: str) -> bool:
+    """Whether our own code runs on that Python."""
+    parts = python_version.split(".")
+    return len(parts) > 1 and (int(parts[0]), int(parts[1])) >= (3, 10)

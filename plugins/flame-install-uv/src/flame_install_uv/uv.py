@@ -116,7 +116,7 @@ class UvInstaller:
                 f"{request.requirements.lock.name if request.requirements.lock else 'the lock'} does not fit {origin} any more",
                 log=request.log,
                 tail=last_lines(output),
-                hint="run  uv lock  in the project" if arguments[0] == "export" else "",
+                hint=_relock(request.requirements),
             )
         raise InstallError(
             f"uv could not install what {origin} asks for",
@@ -150,6 +150,11 @@ def _requirements(needs: Requirements) -> list[str]:
 def _sources(request: InstallRequest) -> list[str]:
     found = [argument for directory in request.wheelhouse for argument in ("--find-links", directory)]
     return [*found, "--offline", "--no-index"] if request.offline else found
+
+
+def _relock(needs: Requirements) -> str:
+    script = needs.project.name if needs.project is not None and needs.project.is_file() else ""
+    return f"run  uv lock --script {script}" if script else "run  uv lock  in the project"
 
 
 def _hint(output: str, request: InstallRequest) -> str:
