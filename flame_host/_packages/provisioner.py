@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import sysconfig
@@ -96,6 +97,7 @@ class Provisioner:
     # ------------------------------------------------------------------------------------------------ the tree
 
     def _tree(self, application: Application, package: PackageRef) -> Entry:
+        package = _by_its_fragment(package)
         if package.digest:
             return self.store.ensure("trees", package.digest, lambda target: self._unpack(application, package, target))
         with tempfile.TemporaryDirectory(prefix="flame-fetch-") as directory:  # only the content can name it
@@ -336,6 +338,20 @@ def _stage(application: Application, stage: str, provider: str = "") -> Iterator
         raise ProvisionError(f"{type(error).__name__}: {error}").locate(
             stage=stage, provider=provider, application=application.name
         ) from error
+
+
+def _by_its_fragment(package: PackageRef) -> PackageRef:
+    """``https://…/x.whl?token=…#sha256=…``: the digest that is asked for, and a URL that a store can fetch."""
+    url, _, fragment = package.url.partition("#")
+    match = re.search(r"(?:^|&)sha256=([0-9a-fA-F]{64})(?:&|$)", fragment)
+    if match is None:
+        return replace(package, url=url) if fragment else package
+    asked = match[1].lower()
+    if package.digest and package.digest != asked:
+        raise DigestMismatchError(
+            f"the package {url} is said to have SHA-256 {package.digest}, and {asked} is asked for", hint="correct #sha256="
+        )
+    return replace(package, url=url, digest=asked)
 
 
 def _digest(path: Path) -> str:
