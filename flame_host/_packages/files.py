@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from flame_host._packages.listings import check_listing
-from flame_host._packages.unpack.tree import write_tree
 from flame_host.api import Limits, Member, MemberKind, PackageError, PackageRef
 
 FORMAT = "files"
@@ -156,6 +155,8 @@ class FileStore:
         Raises:
             PackageError: a content is not there any more, or not what it was.
         """
+        from flame_host._packages.unpack.tree import write_tree
+
         listing = json.loads(package.read_bytes())
         target.mkdir()
         large: list[tuple[str, bool, str]] = []

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from flame_host._packages.neighbours import path_of_url, split_requirement
 
-_INCLUDE = re.compile(r"(?:-r|-c|--requirement|--constraint)(?:\s+|=)?(?P<path>\S.*)")
-_EDITABLE = re.compile(r"(?:-e|--editable)(?:\s+|=)(?P<path>\S.*)")
-_LINKS = re.compile(r"(?:-f|--find-links)(?:\s+|=)(?P<path>\S.*)")
+_INCLUDE = r"(?:-r|-c|--requirement|--constraint)(?:\s+|=)?(?P<path>\S.*)"
+_EDITABLE = r"(?:-e|--editable)(?:\s+|=)(?P<path>\S.*)"
+_LINKS = r"(?:-f|--find-links)(?:\s+|=)(?P<path>\S.*)"
 _ARCHIVES = (".whl", ".tar.gz", ".zip", ".tar.bz2", ".tgz")
 _SKIPPED = {"__pycache__", ".git", ".hg", ".svn", ".venv", "node_modules", ".mypy_cache", ".ruff_cache", ".pytest_cache", "build", ".flame"}
 
@@ -32,7 +32,7 @@ def requirement_inputs(files: Iterable[Path], directory: Path, *, files_only: bo
             continue
         found[file] = None
         for line in _lines(file):
-            include = _INCLUDE.fullmatch(line)
+            include = re.fullmatch(_INCLUDE, line)
             if include:
                 if "://" not in include["path"]:
                     waiting.append(file.parent / _unquoted(include["path"]))
@@ -44,7 +44,7 @@ def requirement_inputs(files: Iterable[Path], directory: Path, *, files_only: bo
 
 def named_paths(line: str, directory: Path) -> Iterator[Path]:
     """The paths one requirement names."""
-    option = _EDITABLE.fullmatch(line) or _LINKS.fullmatch(line)
+    option = re.fullmatch(_EDITABLE, line) or re.fullmatch(_LINKS, line)
     if option:
         target = re.sub(r"\[[^\]]*\]$", "", _unquoted(option["path"]).partition("#")[0])
         path = path_of_url(target, directory)

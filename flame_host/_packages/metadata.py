@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from flame_host._packages.declared import Declaration, canonical
-
-PLACE = ".flame"
-"""Directory in a tree that holds the metadata; it goes on the path."""
+from flame_host._packages.seals import PLACE
 
 
 def write_metadata(tree: Path, here: Mapping[str, Declaration], recorded: Mapping[str, str]) -> bool:

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from flame_host._packages.declared import Declaration, canonical
 from flame_host.api import ConfigError
 
-_REQUIREMENT = re.compile(r"\s*(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?P<extras>\[[^\]]*\])?\s*(?P<rest>.*)", re.DOTALL)
+_REQUIREMENT = r"(?s)\s*(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?P<extras>\[[^\]]*\])?\s*(?P<rest>.*)"
 _NOT_FOR_INSTALLING = ("sources", "workspace", "dev-dependencies", "default-groups", "package", "managed", "cache-keys", "build-backend")
 
 
@@ -89,7 +89,7 @@ def look_around(project: Declaration, extras: Sequence[str], groups: Sequence[st
 
 def split_requirement(text: str) -> tuple[str, list[str], str]:
     """Name, extras, and what stands behind ``@``."""
-    match = _REQUIREMENT.match(text)
+    match = re.match(_REQUIREMENT, text)
     if match is None:
         return "", [], ""
     extras = [canonical(extra.strip()) for extra in (match["extras"] or "[]")[1:-1].split(",") if extra.strip()]

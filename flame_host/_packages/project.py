@@ -23,7 +23,7 @@ ABOUT = ".flame-package.json"
 """In a package, what the files alone do not tell: where the project is, which script runs, what was recorded while packing."""
 
 _PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "requirements.txt", "PKG-INFO")
-_SCRIPT_BLOCK = re.compile(r"(?m)^# /// script\s*$\n(?P<body>(?:^#(?:| .*)$\n)+?)^# ///\s*$")
+_SCRIPT_BLOCK = r"(?m)^# /// script\s*$\n(?P<body>(?:^#(?:| .*)$\n)+?)^# ///\s*$"
 
 
 @dataclass(frozen=True)
@@ -287,7 +287,7 @@ def has_block(path: Path) -> bool:
 
 def _from_script(script: Path, root: Path, top: Path) -> Reading:
     """A single file that carries its requirements in a comment (PEP 723)."""
-    match = _SCRIPT_BLOCK.search(script.read_text(encoding="utf-8"))
+    match = re.search(_SCRIPT_BLOCK, script.read_text(encoding="utf-8"))
     if match is None:
         raise ConfigError(f"{script.name}: its '# /// script' block does not end", hint="close it with a line '# ///'")
     text = "".join(line[2:] if line.startswith("# ") else line[1:] for line in match["body"].splitlines(keepends=True))

@@ -25,12 +25,9 @@ from flame_host._packages.directories import ContentStore, Entry
 from flame_host._packages.files import FORMAT, FileStore
 from flame_host._packages.inputs import content_digest, listing_digest, named_paths, requirement_inputs
 from flame_host._packages.interpreters import existing, fingerprint, is_ours, spelled, version
-from flame_host._packages.metadata import PLACE, write_metadata
 from flame_host._packages.ours import refuse_strangers, take_out_of, without_ours
 from flame_host._packages.project import Project, read_about, read_project
-from flame_host._packages.seals import MARKER
-from flame_host._packages.sources import put_on_path
-from flame_host._packages.stock import tidy_once_a_day
+from flame_host._packages.seals import MARKER, PLACE
 from flame_host._plugins.catalog import Catalog
 from flame_host._settings import Settings
 from flame_host.api import (
@@ -90,6 +87,8 @@ class Provisioner:
         with _stage(application, "start"):
             environment = self._describe(application, project, tree, installed)
         if self._made:
+            from flame_host._packages.stock import tidy_once_a_day
+
             self._made = False
             tidy_once_a_day(self.store.root)
         return EnvironmentLease(environment, tuple(entry for entry in (tree, installed) if entry is not None))
@@ -172,6 +171,8 @@ class Provisioner:
         return self._read(target)
 
     def _read(self, tree: Path) -> Mapping[str, Any]:
+        from flame_host._packages.metadata import write_metadata
+
         project, reading = read_project(tree)
         self._made = True
         facts = project.to_facts()
@@ -217,6 +218,8 @@ class Provisioner:
         tree: Entry | None,
         request: InstallRequest,
     ) -> Mapping[str, Any]:
+        from flame_host._packages.sources import put_on_path
+
         self._tell("install", application)
         request.log.parent.mkdir(parents=True, exist_ok=True)
         request = replace(

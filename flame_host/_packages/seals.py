@@ -13,6 +13,9 @@ import stat
 from pathlib import Path
 
 MARKER = ".complete"
+PLACE = ".flame"
+"""Directory in a tree that holds metadata of ours; it goes on the path."""
+
 _OWN = (MARKER, f"{MARKER}.new")
 
 
