@@ -43,6 +43,7 @@ class Host:
         self._extra = tuple(plugins)
         self._lock = threading.Lock()
         self._log_sinks: list[Callable[[LogRecord], None]] = []
+        self._event_sinks: list[Callable[[Event], None]] = []
         self._support: dict[object, Path] = {}
 
     @cached_property
@@ -158,9 +159,15 @@ class Host:
 
         return remove
 
+    def add_event_sink(self, sink: Callable[[Event], None]) -> None:
+        """Tell a callable at once what goes on, in the thread that does it: it must be quick."""
+        self._event_sinks.append(sink)
+
     def log(self, record: LogRecord) -> None:
         for sink in self._log_sinks:
             sink(record)
 
     def observe(self, event: Event) -> None:
+        for sink in self._event_sinks:
+            sink(event)
         self._observers.add(event)

@@ -229,7 +229,11 @@ class Provisioner:
             offline=self._settings.offline,
         )
         with _stage(application, "install", installer.name), self._source(project, tree, request) as root:
-            python = installer.install(replace(request, requirements=_absolute(needs, root), directory=root, variables=_versions(project)))
+            request = replace(request, requirements=_absolute(needs, root), directory=root, variables=_versions(project))
+            try:
+                python = installer.install(request)
+            finally:
+                self._tell("installed", application)
             refuse_strangers(request.target)
         in_front = put_on_path(request.target, tree.path / project.root) if needs.build and tree is not None else []
         (request.target / "plan.json").write_text(json.dumps(asdict(application.plan), indent=2) + "\n")

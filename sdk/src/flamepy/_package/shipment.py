@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import sysconfig
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from flame_host import Host
     from flame_host.api import ProjectNeeds
 
+logger = logging.getLogger("flamepy.package")
+
+_UNREAD = ("poetry.lock", "pdm.lock", "Pipfile.lock")
 ABOUT = ".flame-package.json"
 
 
@@ -68,6 +72,9 @@ class Shipment:
 def assemble(host: Host, located: Located, excludes: Sequence[str], includes: Sequence[str], cellar: Path) -> Shipment:
     """Look the project over and list what travels."""
     root = located.root
+    for name in _UNREAD:
+        if (root / name).is_file() and not (root / "uv.lock").is_file() and not (root / "pylock.toml").is_file():
+            logger.warning("%s is not read: versions are chosen anew (export a pylock.toml to keep them)", name)
     script = located.script if located.script is not None and located.script.is_relative_to(root) else None
     needs = host.project_needs(root, script)
     outside = [path for path in needs.travelling if not path.is_relative_to(root)]

@@ -143,6 +143,7 @@ class Runner:
         deployment.claim_name(settings.engine, self, undo)
         self._client = client = acquire(settings.engine)
         undo.callback(release, client)
+        client.installations.quiet = settings.logs == "none"
         shipment = self._shipment = self._assemble(located)
         plan = deployment.agree(client, settings, shipment)
         package = deployment.publish(client, self.name, shipment, plan, settings, undo, self._overwrite) if shipment is not None else None
