@@ -138,6 +138,16 @@ class Declaration:
             return self._searched(str(pdm.get("path", "")), r'(?m)^__version__\s*=\s*[\'"](?P<version>[^\'"]+)')
         return ""
 
+    @property
+    def version_file(self) -> Path | None:
+        """The module its build backend writes the version to, usually ignored by git and there after the first build."""
+        tool = self.table.get("tool", {})
+        scm = tool.get("setuptools_scm", {})
+        hook = tool.get("hatch", {}).get("build", {}).get("hooks", {}).get("vcs", {})
+        name = scm.get("version_file") or scm.get("write_to") or hook.get("version-file")
+        name = name or tool.get("pdm", {}).get("version", {}).get("write_to")
+        return self.directory / str(name) if name else None
+
     def _text(self, name: str) -> str:
         try:
             return (self.directory / name).read_text(encoding="utf-8", errors="replace")

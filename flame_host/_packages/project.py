@@ -159,7 +159,8 @@ def needs_of(root: Path, script: Path | None) -> ProjectNeeds:
     if reading.requirements.build is not None and is_versioned_elsewhere(root):
         unversioned[Declaration.of(root).name or root.name] = root
     running = {name: one.directory for name, one in reading.here.items()}
-    return ProjectNeeds(reading.requirements, is_script, travelling, running, unversioned)
+    version_files = {name: one.version_file for name, one in reading.here.items() if one.version_file is not None}
+    return ProjectNeeds(reading.requirements, is_script, travelling, running, unversioned, version_files)
 
 
 def _relative(needs: Requirements, root: Path, tree: Path) -> Requirements:

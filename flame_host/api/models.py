@@ -143,7 +143,7 @@ class ProjectNeeds:
         requirements: with absolute paths. is_script: they are the script's own (PEP 723).
         travelling: files and directories that installing needs, wherever they stand.
         running: name → directory of each project that runs from where it stands.
-        unversioned: those of them whose version no file tells.
+        unversioned: those of them whose version no file tells. version_files: the modules that building writes it to.
     """
 
     requirements: Requirements
@@ -151,6 +151,7 @@ class ProjectNeeds:
     travelling: tuple[Path, ...] = ()
     running: Mapping[str, Path] = field(default_factory=dict)
     unversioned: Mapping[str, Path] = field(default_factory=dict)
+    version_files: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,21 @@ print("seen", rr.service(helper.value)().get())
     assert "'nb' was open already" in done.stderr
 
 
+def test_the_module_that_building_would_write_the_version_to_is_there(project: Path) -> None:
+    program = PROGRAM.replace("    return sorted(", "    import pkg._version\n    return pkg._version.version, sorted(")
+    text = '[project]\nname = "pkg"\ndynamic = ["version"]\n[tool.setuptools_scm]\nversion_file = "pkg/_version.py"\n'
+    write(project, pyproject_toml=text, pkg__x_py="", main_py=program)
+    (project / ".gitignore").write_text("_version.py\n")
+    text += '[build-system]\nrequires = ["setuptools"]\n'
+    write(project, pyproject_toml=text)
+    identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for arguments in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-qm", "first"], ["tag", "2.5"]):
+        subprocess.run(["git", *arguments], cwd=project, check=True)
+    assert run([str(project / "main.py")], project)[0].startswith("('2.5', [")
+    (project / "pkg" / "_version.py").write_text("version = 'as built'\n")
+    assert run([str(project / "main.py")], project)[0].startswith("('as built', [")
+
+
 def test_a_version_from_version_control_is_recorded_as_setuptools_scm_would_make_it(project: Path) -> None:
     def git(*arguments: str) -> str:
         identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from flamepy._package.listing import Listing
 from flamepy._package.project import Located
 from flamepy._package.selection import Walk, link_inside, listed
-from flamepy._package.versions import recorded
+from flamepy._package.versions import module_text, recorded
 
 if TYPE_CHECKING:
     from flame_host import Host
@@ -86,9 +86,13 @@ def assemble(host: Host, located: Located, excludes: Sequence[str], includes: Se
                 files.update(_below(base, path, excludes, (), cellar))
         elif path.is_file():
             files.add(str(path.relative_to(base)))
+    for path in needs.version_files.values():
+        if path.is_file() and path.is_relative_to(base):
+            files.add(str(path.relative_to(base)))
     paths = _import_paths(root, base, needs)
     about = _about(located, base, script, paths, needs)
     extra = {ABOUT: json.dumps(about, sort_keys=True).encode()} if about else {}
+    extra |= _version_modules(base, about.get("versions", {}), needs)
     places = tuple(dict.fromkeys([*(base / path for path in paths), *_declared_places(root, needs)]))
     return Shipment(base, located, sorted(files), about, places, needs, extra)
 
@@ -114,6 +118,15 @@ def _import_paths(root: Path, base: Path, needs: ProjectNeeds) -> list[str]:
 
 def _declared_places(root: Path, needs: ProjectNeeds) -> list[Path]:
     return [Path(os.path.normpath(root / path)) for path in needs.requirements.source_paths]
+
+
+def _version_modules(base: Path, versions: object, needs: ProjectNeeds) -> dict[str, bytes]:
+    """What building would write, for a checkout that was never built."""
+    found = {}
+    for name, path in needs.version_files.items():
+        if isinstance(versions, dict) and name in versions and not path.exists() and path.is_relative_to(base):
+            found[str(path.relative_to(base))] = module_text(versions[name]).encode()
+    return found
 
 
 def _about(located: Located, base: Path, script: Path | None, paths: Sequence[str], needs: ProjectNeeds) -> dict[str, object]:

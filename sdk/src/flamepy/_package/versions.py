@@ -15,6 +15,12 @@ def recorded(projects: dict[str, Path]) -> dict[str, str]:
     return {name: its_version for name, its_version in found.items() if its_version}
 
 
+def module_text(its_version: str) -> str:
+    """As setuptools-scm writes it."""
+    parts = [int(part) if part.isdigit() else part for part in re.split(r"[.+]", its_version)]
+    return f"__version__ = version = {its_version!r}\n__version_tuple__ = version_tuple = {tuple(parts)!r}\n"
+
+
 def _installed(name: str) -> str:
     try:
         return version(name)
