@@ -21,7 +21,9 @@ from flame_host.api import (
     Event,
     Lease,
     LogRecord,
+    PackageRef,
     Plan,
+    ProjectNeeds,
     Serializer,
 )
 
@@ -41,6 +43,7 @@ class Host:
         self._extra = tuple(plugins)
         self._lock = threading.Lock()
         self._log_sinks: list[Callable[[LogRecord], None]] = []
+        self._event_sinks: list[Callable[[Event], None]] = []
         self._support: dict[object, Path] = {}
 
     @cached_property
@@ -87,16 +90,58 @@ class Host:
         lease: Lease = self._provisioner.provision(application)
         return lease
 
+    def project_needs(self, root: Path, script: Path | None = None) -> ProjectNeeds:
+        """What a project on this machine needs, and what of that stands outside of it.
+
+        Raises:
+            ConfigError: a file of it cannot be parsed or contradicts itself.
+        """
+        from flame_host._packages.project import needs_of
+
+        return needs_of(root, script)
+
+    def keep_files(self, base: Path, names: Sequence[str], links: Mapping[str, str], extra: Mapping[str, bytes]) -> PackageRef:
+        """A package for engines of this machine: every content is kept once, so an edit copies what was edited.
+
+        Args:
+            names: of files below ``base``. links: symbolic links among them, with what they lead to. extra: files by content.
+
+        Raises:
+            PackageError: one could not be unpacked; names it.
+        """
+        package: PackageRef = self._provisioner.files.keep(base, names, links, extra)
+        return package
+
+    def check_listing(self, names: Sequence[str], links: Mapping[str, str]) -> None:
+        """Refuse, before an archive is made, what a host would refuse to unpack.
+
+        Raises:
+            PackageError: names the file.
+        """
+        from flame_host._packages.listings import check_listing
+
+        check_listing(names, links, self.settings.limits)
+
+    def workers_python(self, wanted: str) -> str:
+        """``major.minor`` that workers get for a wish: a version in any spelling, a specifier, a path; empty when it says nothing."""
+        from flame_host._packages.interpreters import minor_of
+
+        return minor_of(wanted)
+
+    def refresh(self, application: str) -> None:
+        """The next environment of an application is installed anew, whatever there is."""
+        self._provisioner.refresh(application)
+
     def support(self, environment: Environment, plan: Plan) -> Path:
         """See `flame_host.api.HostServices.support`."""
-        from flame_host._packages.support import host_python, support_directory
+        from flame_host._packages.support import runs_client, support_directory
 
-        same_python = environment.python_version == host_python()
-        key = (plan.serializers, same_python)
+        with_client = runs_client(environment.python_version)
+        key = (plan.serializers, with_client)
         with self._lock:
             if key not in self._support:
                 modules = {module for format in plan.serializers for module in self.serializer(format).worker_modules}
-                self._support[key] = support_directory(self.root, sorted(modules), same_python)
+                self._support[key] = support_directory(self.root, sorted(modules), with_client)
             return self._support[key]
 
     def serializer(self, format: str) -> Serializer:
@@ -114,9 +159,15 @@ class Host:
 
         return remove
 
+    def add_event_sink(self, sink: Callable[[Event], None]) -> None:
+        """Tell a callable at once what goes on, in the thread that does it: it must be quick."""
+        self._event_sinks.append(sink)
+
     def log(self, record: LogRecord) -> None:
         for sink in self._log_sinks:
             sink(record)
 
     def observe(self, event: Event) -> None:
+        for sink in self._event_sinks:
+            sink(event)
         self._observers.add(event)

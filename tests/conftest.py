@@ -48,6 +48,7 @@ def shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline_host: Path) 
     project = tmp_path / "shapes"
     shutil.copytree(APPS / "shapes", project, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.chdir(project)
+    monkeypatch.setenv("FLAME_PROJECT", str(project))  # the tests themselves stand in another project
     monkeypatch.syspath_prepend(str(project / "src"))
     yield project
     for name in [name for name in sys.modules if name.partition(".")[0] == "shapes"]:

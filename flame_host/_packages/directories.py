@@ -9,8 +9,9 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
-import shutil
+import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -19,11 +20,21 @@ from pathlib import Path
 from typing import Any
 
 from flame_host import api
+from flame_host._packages import seals
+from flame_host._packages.seals import MARKER
 from flame_host.api import FlameError, ProvisionError
 
-MARKER = ".complete"
 _LOOK_AGAIN = 0.01  # seconds between looks at what another process is building
 Build = Callable[[Path], "Mapping[str, Any] | None"]
+SCRATCH = ("fetched", "tree", "source", "files")
+"""What a builder may make beside its directory, as ``.<key>.<word>``; removed with it when the builder is killed."""
+
+KINDS = ("envs", "builds", "trees")
+
+_SWEEPER = 'read -r done || for try in 1 2 3 4 5 6 7 8 9; do chmod -R u+w -- "$@" 2>/dev/null; rm -rf -- "$@" && break; sleep 0.2; done'
+"""Waits for the end of the builder's pipe: a builder that is killed says nothing before."""
+
+logger = logging.getLogger("flame_host.packages")
 
 
 class Entry:
@@ -35,7 +46,8 @@ class Entry:
 
     def __init__(self, path: Path, facts: Mapping[str, Any], lock: int) -> None:
         self.path = path
-        self.facts = facts
+        self.facts_of_marker = facts
+        self.facts: Mapping[str, Any] = facts.get("facts", {})
         self._lock = lock
 
     def release(self) -> None:
@@ -78,15 +90,40 @@ class ContentStore:
             return None
         return self._entry(kind, key, lock)
 
-    def ensure(self, kind: str, key: str, build: Build) -> Entry:
+    def ensure(self, kind: str, key: str, build: Build, *, anew: bool = False) -> Entry:
         """The directory, built by this process if it is not there.
 
-        Of processes that ask at once one builds and the others wait; should it fail, they fail with the same error.
+        Of processes that ask at once one builds and the others wait; should it fail, they fail with the same error. A directory that
+        was changed since it was made is not used: it is made again, beside the old one while somebody still uses that.
 
         Args:
             build: fills the empty directory it is given and returns facts, kept in the marker.
+            anew: build it again in any case.
         """
         begun = time.time()
+        for generation in range(1000):
+            name = f"{key}~{generation}" if generation else key
+            entry = self._ensure(kind, name, build, begun)
+            made = entry.facts_of_marker.get("made", 0.0)
+            if anew and made < begun:
+                reason = ""
+            else:
+                changed = seals.broken(entry.path, self._seal(kind, name))
+                if not changed:
+                    return entry
+                reason = f"{kind}/{name} was changed since it was made ({changed})"
+            entry.release()
+            if reason:
+                logger.warning("%s: it is not used any more, and made again", reason)
+            if self._retire(kind, name):
+                return self._ensure(kind, name, build, begun)
+        raise ProvisionError(f"{kind}/{key} is changed again and again while it is in use", hint="see who writes into it")
+
+    def _retire(self, kind: str, key: str) -> bool:
+        """Out of the way, unless somebody uses it."""
+        return self._remove(self._info(kind, self.root / kind / key))
+
+    def _ensure(self, kind: str, key: str, build: Build, begun: float) -> Entry:
         while True:
             entry = self.find(kind, key)
             if entry is not None:
@@ -101,7 +138,7 @@ class ContentStore:
             try:
                 if _facts(self.root / kind / key) is None:
                     self._raise_remembered(kind, key, begun)
-                    self._build(kind, key, build)
+                    self._build(kind, key, build, lock)
                 fcntl.flock(lock, fcntl.LOCK_SH)  # not atomic: a collector may slip in between, so look again
             except BaseException:
                 os.close(lock)
@@ -112,7 +149,7 @@ class ContentStore:
 
     def entries(self) -> Iterator[EntryInfo]:
         """All directories, complete or not."""
-        for kind in ("envs", "builds", "trees"):
+        for kind in KINDS:
             for path in sorted((self.root / kind).glob("*")):
                 yield self._info(kind, path)
 
@@ -132,40 +169,64 @@ class ContentStore:
         """Out of the way by one rename. Deleting is left for later: files made just after a deletion are slow to make."""
         trash = self.root / "trash"
         trash.mkdir(parents=True, exist_ok=True)
+        seals.make_writable(path)
         with contextlib.suppress(FileNotFoundError):
             path.rename(trash / uuid.uuid4().hex)
 
     def empty_trash(self) -> None:
-        shutil.rmtree(self.root / "trash", ignore_errors=True)
+        seals.remove_tree(self.root / "trash")
 
     # ------------------------------------------------------------------------------------------------ parts
 
-    def _build(self, kind: str, key: str, build: Build) -> None:
+    def _build(self, kind: str, key: str, build: Build, lock: int) -> None:
         directory = self.root / kind / key
         self.discard(directory)
         directory.mkdir(parents=True)
+        with self._swept_when_killed(directory, lock):
+            try:
+                facts = build(directory) or {}
+                seals.seal(directory, self._seal(kind, key))
+            except BaseException as error:
+                self.discard(directory)
+                if isinstance(error, FlameError):
+                    self._remember(kind, key, error)
+                raise
+            marker = directory / f"{MARKER}.new"
+            with marker.open("w") as stream:
+                json.dump({"facts": dict(facts), "made": time.time()}, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            marker.rename(directory / MARKER)
+            seals.close(directory)
+
+    @contextlib.contextmanager
+    def _swept_when_killed(self, directory: Path, lock: int) -> Iterator[None]:
+        """Should this process be killed, a shell removes what is half-made; it holds the lock until that is done."""
+        doomed = [directory, *(directory.with_name(f".{directory.name}.{word}") for word in SCRATCH)]
+        sweeper = subprocess.Popen(
+            ["/bin/sh", "-c", _SWEEPER, "sh", *map(str, doomed)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[lock],
+            start_new_session=True,
+        )
         try:
-            facts = build(directory) or {}
-        except BaseException as error:
-            self.discard(directory)
-            if isinstance(error, FlameError):
-                self._remember(kind, key, error)
-            raise
-        marker = directory / f"{MARKER}.new"
-        with marker.open("w") as stream:
-            json.dump({"facts": dict(facts), "made": time.time()}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        marker.rename(directory / MARKER)
+            yield
+        finally:
+            with contextlib.suppress(BrokenPipeError):
+                sweeper.communicate(b"\n")
 
     def _entry(self, kind: str, key: str, lock: int) -> Entry | None:
         directory = self.root / kind / key
-        facts = _facts(directory)
-        if facts is None:
+        if _facts(directory) is None:
             os.close(lock)
             return None
         os.utime(lock)
-        return Entry(directory, facts, lock)
+        return Entry(directory, json.loads((directory / MARKER).read_bytes()), lock)
+
+    def _seal(self, kind: str, key: str) -> Path:
+        return self.root / "seals" / f"{kind}-{key}.json"
 
     def _open_lock(self, kind: str, key: str) -> int:
         path = self.root / "locks" / f"{kind}-{key}"
@@ -186,14 +247,16 @@ class ContentStore:
             last_use = os.fstat(lock).st_mtime
             os.close(lock)
         facts = _facts(path)
-        return EntryInfo(kind, path.name, path, _size(path), last_use, in_use, facts is not None, facts or {})
+        return EntryInfo(kind, path.name, path, size_of(path), last_use, in_use, facts is not None, facts or {})
 
     def _remove(self, info: EntryInfo) -> bool:
         lock = self._open_lock(info.kind, info.key)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            seals.make_writable(info.path)
             with contextlib.suppress(FileNotFoundError):
                 (info.path / MARKER).unlink()
+            self._seal(info.kind, info.key).unlink(missing_ok=True)
             self.discard(info.path)
             return True
         except BlockingIOError:  # taken into use since we looked
@@ -239,7 +302,7 @@ def _facts(directory: Path) -> Mapping[str, Any] | None:
     return facts if isinstance(facts, dict) else None
 
 
-def _size(directory: Path) -> int:
+def size_of(directory: Path) -> int:
     """Bytes on disk, each hard-linked file counted in full."""
     total = 0
     stack = [str(directory)]

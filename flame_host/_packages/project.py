@@ -2,19 +2,43 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
+import os
 import re
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from flame_host.api import ConfigError, Requirements
+from flame_host._packages.declared import Declaration, is_setup, is_versioned_elsewhere
+from flame_host._packages.inputs import content_digest, requirement_inputs
+from flame_host._packages.neighbours import Neighbourhood, look_around, workspace_files
+from flame_host._packages.ours import is_named_in
+from flame_host._packages.tables import parse_toml, plain, read_toml
+from flame_host.api import ConfigError, LocalProject, ProjectNeeds, Requirements
+
+__all__ = ["ABOUT", "Project", "Reading", "read_about", "read_project", "read_requirements", "read_toml"]
+
+ABOUT = ".flame-package.json"
+"""In a package, what the files alone do not tell: where the project is, which script runs, what was recorded while packing."""
 
 _PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "requirements.txt", "PKG-INFO")
-_SCRIPT_BLOCK = re.compile(r"(?m)^# /// script\s*$\n(?P<body>(?:^#(?:| .*)$\n)+?)^# ///\s*$")
-_COMPILED_BACKENDS = ("maturin", "scikit_build_core", "mesonpy")
+_SCRIPT_BLOCK = r"(?m)^# /// script\s*$\n(?P<body>(?:^#(?:| .*)$\n)+?)^# ///\s*$"
+
+
+@dataclass(frozen=True)
+class About:
+    """Attributes:
+    root, script, directory: relative to the tree: the project, the script that ran, the current directory.
+    paths: relative to the tree, the directories that modules were imported from, in order.
+    versions: of projects that run from their directories.
+    """
+
+    root: str = ""
+    script: str = ""
+    directory: str = ""
+    paths: tuple[str, ...] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -23,180 +47,278 @@ class Project:
 
     Attributes:
         root: its directory, relative to the tree (``"."``, or the only directory at the top).
-        requirements: with paths relative to that root.
-        digest: of the contents of the requirements files.
+        requirements: with paths relative to that root; absolute ones are outside of the tree.
+        digest: of the contents of all that decides what gets installed.
+        directory: what was the current directory, relative to the tree.
+        outside: what decides, too, and stands outside of the tree.
+        sources: directories of the tree are installed from, so build tools will write into them.
+        versions: as recorded while packing.
     """
 
     root: str
     requirements: Requirements
     digest: str = ""
+    directory: str = ""
+    outside: tuple[str, ...] = ()
+    sources: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     def to_facts(self) -> dict[str, Any]:
         facts = asdict(self.requirements)
         facts["files"] = [str(path) for path in self.requirements.files]
-        facts["build"] = str(self.requirements.build) if self.requirements.build else None
-        return {"root": self.root, "digest": self.digest, "requirements": facts}
+        facts["locals"] = [[local.name, str(local.path)] for local in self.requirements.locals]
+        for name in ("build", "lock", "project"):
+            facts[name] = str(facts[name]) if facts[name] is not None else None
+        facts["settings"] = plain(facts["settings"])
+        return {
+            "root": self.root,
+            "digest": self.digest,
+            "directory": self.directory,
+            "outside": list(self.outside),
+            "sources": self.sources,
+            "versions": dict(self.versions),
+            "requirements": facts,
+        }
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> Project:
         kept = dict(facts["requirements"])
-        for name in ("dependencies", "source_paths"):
+        for name in ("dependencies", "source_paths", "extras", "groups", "left_out"):
             kept[name] = tuple(kept[name])
         kept["files"] = tuple(Path(path) for path in kept["files"])
-        kept["build"] = Path(kept["build"]) if kept["build"] else None
-        return cls(facts["root"], Requirements(**kept), facts["digest"])
+        kept["locals"] = tuple(LocalProject(name, Path(path)) for name, path in kept["locals"])
+        for name in ("build", "lock", "project"):
+            kept[name] = Path(kept[name]) if kept[name] is not None else None
+        return cls(
+            facts["root"],
+            Requirements(**kept),
+            facts["digest"],
+            facts["directory"],
+            tuple(facts["outside"]),
+            facts["sources"],
+            facts["versions"],
+        )
 
 
-def read_project(tree: Path) -> Project:
-    """Find the project in a tree and read its requirements.
+@dataclass
+class Reading:
+    """What was found, with absolute paths.
+
+    Attributes:
+        inputs: all on disk that decides what gets installed. here: projects that run from their directories, the project itself
+            among them when its metadata belongs to it. travelling: what else has to be there for installing.
+    """
+
+    requirements: Requirements
+    inputs: list[Path] = field(default_factory=list)
+    here: dict[str, Declaration] = field(default_factory=dict)
+    travelling: list[Path] = field(default_factory=list)
+
+
+def read_about(tree: Path) -> About:
+    try:
+        facts = json.loads((tree / ABOUT).read_text(encoding="utf-8"))
+        return About(**{**facts, "paths": tuple(facts.get("paths", ()))})
+    except FileNotFoundError:
+        return About()
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{ABOUT}: {error}", hint="it was written by another version; pack the project again") from error
+
+
+def read_project(tree: Path) -> tuple[Project, Reading]:
+    """Find the project in a tree and read what it needs.
 
     Raises:
         ConfigError: a file cannot be parsed or contradicts itself; names the file and, where it can, the line.
     """
-    root = _project_root(tree)
-    requirements = _read(root)
-    digest = hashlib.sha256()
-    for path in requirements.files:
-        digest.update((root / path).read_bytes())
-    return Project(str(root.relative_to(tree)), requirements, digest.hexdigest() if requirements.files else "")
+    about = read_about(tree)
+    root = tree / about.root if about.root else _project_root(tree)
+    script = tree / about.script if about.script else None
+    reading = read_requirements(root, tree, script)
+    needs = reading.requirements
+    if about.paths and needs.build is None:
+        own = needs.source_paths if script is None else ()
+        paths = [os.path.relpath(tree / path, root) for path in about.paths]
+        needs = replace(needs, source_paths=tuple(dict.fromkeys((*paths, *(path for path in own if path != ".")))))
+    inside = [path for path in reading.inputs if path.is_relative_to(tree)]
+    outside = [str(path) for path in reading.inputs if not path.is_relative_to(tree)]
+    digest = content_digest(inside, tree) if inside else ""
+    directory = about.directory or os.path.relpath(root, tree)
+    files = [path for path in inside if path.is_file() and path.suffix in (".txt", ".in")]
+    sources = needs.build is not None or any(path.is_dir() for path in inside) or is_named_in(files)
+    found = Project(os.path.relpath(root, tree), _relative(needs, root, tree), digest, directory, tuple(outside), sources, about.versions)
+    return found, reading
+
+
+def needs_of(root: Path, script: Path | None) -> ProjectNeeds:
+    """A project outside of any package, for who packs it."""
+    is_script = script is not None and has_block(script)
+    reading = read_requirements(root, Path(root.anchor), script)
+    travelling = tuple(path for path in dict.fromkeys([*reading.travelling, *reading.inputs]) if path.exists())
+    unversioned = {name: one.directory for name, one in reading.here.items() if not one.version({})}
+    if reading.requirements.build is not None and is_versioned_elsewhere(root):
+        unversioned[Declaration.of(root).name or root.name] = root
+    running = {name: one.directory for name, one in reading.here.items()}
+    version_files = {name: one.version_file for name, one in reading.here.items() if one.version_file is not None}
+    return ProjectNeeds(reading.requirements, is_script, travelling, running, unversioned, version_files)
+
+
+def _relative(needs: Requirements, root: Path, tree: Path) -> Requirements:
+    def inside(path: Path) -> Path:
+        return Path(os.path.relpath(path, root)) if path.is_relative_to(tree) else path
+
+    return replace(
+        needs,
+        files=tuple(map(inside, needs.files)),
+        locals=tuple(LocalProject(local.name, inside(local.path)) for local in needs.locals),
+        build=inside(needs.build) if needs.build is not None else None,
+        lock=inside(needs.lock) if needs.lock is not None else None,
+        project=inside(needs.project) if needs.project is not None else None,
+    )
 
 
 def _project_root(tree: Path) -> Path:
     """The tree, or the one directory that is all of it: ``tar -czf app.tar.gz app/``."""
-    entries = [entry for entry in tree.iterdir() if entry.name != ".complete"]
+    entries = [entry for entry in tree.iterdir() if entry.name not in (".complete", ABOUT)]
     if len(entries) == 1 and entries[0].is_dir() and any((entries[0] / name).exists() for name in _PROJECT_FILES):
         return entries[0]
     return tree
 
 
-def _read(root: Path) -> Requirements:
-    wheels = sorted(root.glob("*.whl"))
-    if wheels:
-        return Requirements(build=Path(wheels[0].name), source_paths=(), origin=wheels[0].name)
+def read_requirements(root: Path, top: Path, script: Path | None = None) -> Reading:
+    """What the project needs.
+
+    Args:
+        top: nothing above it is looked at. script: that runs; when it carries its requirements itself, they are all.
+    """
+    if script is not None and has_block(script):
+        return _from_script(script, root, top)
+    entries = [entry.name for entry in root.iterdir() if entry.name not in (".complete", ABOUT)]
+    if len(entries) == 1 and entries[0].endswith(".whl"):
+        return Reading(Requirements(build=root / entries[0], source_paths=(), origin=entries[0]))
     if (root / "PKG-INFO").is_file():
-        return Requirements(build=Path("."), source_paths=(), origin="PKG-INFO (a source distribution)")
+        return _built(root, "PKG-INFO (a source distribution)")
     if (root / "pyproject.toml").is_file():
-        found = _from_pyproject(root)
+        found = _from_pyproject(root, top)
         if found is not None:
             return found
     for name in ("setup.py", "setup.cfg"):
-        if (root / name).is_file() and _is_setup(root / name):
-            return Requirements(build=Path("."), source_paths=(), origin=name)
-    files = tuple(Path(path.name) for path in sorted(root.glob("requirements*.txt")) if path.name == "requirements.txt")
-    if files:
-        return Requirements(files=files, source_paths=_source_paths(root), origin="requirements.txt")
-    script = _from_script(root)
-    return script or Requirements(source_paths=_source_paths(root), origin="no project file")
+        if (root / name).is_file() and is_setup(root / name):
+            return _built(root, name, python=_pinned(root, top))
+    if (root / "pylock.toml").is_file():
+        needs = Requirements(lock=root / "pylock.toml", project=root, source_paths=_source_paths(root), origin="pylock.toml")
+        return Reading(replace(needs, python=_pinned(root, top)), [root / "pylock.toml"])
+    if (root / "requirements.txt").is_file():
+        files = (root / "requirements.txt",)
+        inputs = requirement_inputs(files, root)
+        needs = Requirements(files=files, source_paths=_source_paths(root), python=_pinned(root, top), origin="requirements.txt")
+        return Reading(needs, inputs, travelling=inputs)
+    scripts = [path for path in sorted(root.glob("*.py")) if has_block(path)]
+    if len(scripts) == 1 and script is None:
+        return _from_script(scripts[0], root, top)
+    return Reading(Requirements(source_paths=_source_paths(root), python=_pinned(root, top), origin="no project file"))
 
 
-def _is_setup(path: Path) -> bool:
-    text = path.read_text(encoding="utf-8", errors="replace")
-    return "setup(" in text if path.suffix == ".py" else "[metadata]" in text or "[options]" in text
+def _built(root: Path, origin: str, python: str = "") -> Reading:
+    return Reading(Requirements(build=root, source_paths=(), python=python, origin=origin))
 
 
-def _from_pyproject(root: Path) -> Requirements | None:
+def _from_pyproject(root: Path, top: Path) -> Reading | None:
     """None when the file only configures tools."""
-    table = read_toml(root / "pyproject.toml")
-    project = table.get("project")
-    tool = table.get("tool", {}).get("flame", {})
-    if project is None:
-        if "build-system" in table and ((root / "setup.py").is_file() or "poetry" in table.get("tool", {})):
-            return Requirements(build=Path("."), source_paths=(), origin="pyproject.toml [build-system]")
+    declaration = Declaration.of(root)
+    if declaration.project is None:
+        if "build-system" in declaration.table and ((root / "setup.py").is_file() or "poetry" in declaration.table.get("tool", {})):
+            return _built(root, "pyproject.toml [build-system]", _pinned(root, top))
         return None
-    dynamic = set(project.get("dynamic", ()))
-    python = str(project.get("requires-python", ""))
-    if tool.get("build") or dynamic & {"dependencies", "optional-dependencies"} or _is_compiled(root, table):
-        return Requirements(build=Path("."), source_paths=(), python=python, origin="pyproject.toml (has to be built)")
-    dependencies = _strings(project.get("dependencies", []), "[project] dependencies")
-    for extra in tool.get("extras", ()):
-        dependencies += _extra(project, extra)
-    for group in tool.get("groups", ()):
-        dependencies += _group(table.get("dependency-groups", {}), group, ())
-    return Requirements(
-        dependencies=tuple(dependencies), source_paths=_source_paths(root), python=python, origin="pyproject.toml [project]"
+    python = _pinned(root, top) or declaration.python
+    extras, groups = tuple(declaration.flame.get("extras", ())), declaration.groups
+    if declaration.name and not declaration.is_static:
+        reading = _built(root, "pyproject.toml (has to be built)", python)
+        if not declaration.dynamic & {"dependencies", "optional-dependencies"}:
+            reading.travelling = _travelling(look_around(declaration, extras, groups, top))
+        return reading
+    around = look_around(declaration, extras, groups, top)
+    paths = tuple(dict.fromkeys((*declaration.source_directories, ".", *_paths_of(around, root))))
+    lock = _lock_of(declaration, around)
+    needs = Requirements(source_paths=paths, python=python, origin="pyproject.toml [project]", extras=extras, groups=groups)
+    reading = _reading(needs, around, lock, root)
+    if declaration.is_package:
+        reading.here[declaration.name] = declaration
+        reading.requirements = replace(reading.requirements, left_out=(declaration.name, *reading.requirements.left_out))
+    return reading
+
+
+def _reading(needs: Requirements, around: Neighbourhood, lock: Path | None, project: Path) -> Reading:
+    settings = {**around.settings, **({"sources": around.sources} if around.sources else {})}
+    needs = replace(
+        needs,
+        dependencies=tuple(dict.fromkeys(around.dependencies)),
+        locals=tuple(LocalProject(name, path) for name, path in sorted(around.installed.items())),
+        settings=settings,
+        lock=lock,
+        project=project,
+        left_out=tuple(sorted(around.running)),
     )
+    inputs = [*around.installed.values(), *([lock] if lock is not None else [])]
+    return Reading(needs, inputs, dict(around.running), _travelling(around) + ([lock] if lock is not None else []))
 
 
-def _is_compiled(root: Path, table: Mapping[str, Any]) -> bool:
-    backend = str(table.get("build-system", {}).get("build-backend", ""))
-    if backend.partition(".")[0] in _COMPILED_BACKENDS:
-        return True
-    extensions = table.get("tool", {}).get("setuptools", {}).get("ext-modules")
-    setup = root / "setup.py"
-    return bool(extensions) or (setup.is_file() and _is_setup(setup))
+def _travelling(around: Neighbourhood) -> list[Path]:
+    return [*around.touched, *(workspace_files(around.workspace) if around.workspace is not None else [])]
 
 
-def _extra(project: Mapping[str, Any], extra: str) -> list[str]:
-    extras = project.get("optional-dependencies", {})
-    if extra not in extras:
-        raise ConfigError(
-            f"pyproject.toml [tool.flame] extras: no extra {extra!r} in [project.optional-dependencies]",
-            hint=f"there are: {', '.join(extras) or 'none'}",
-        )
-    return _strings(extras[extra], f"[project.optional-dependencies] {extra}")
+def _paths_of(around: Neighbourhood, root: Path) -> list[str]:
+    return [os.path.relpath(one.directory / path, root) for one in around.running.values() for path in one.source_directories]
 
 
-def _group(groups: Mapping[str, Any], name: str, seen: Sequence[str]) -> list[str]:
-    if name not in groups:
-        raise ConfigError(
-            f"pyproject.toml [tool.flame] groups: no group {name!r} in [dependency-groups]",
-            hint=f"there are: {', '.join(groups) or 'none'}",
-        )
-    if name in seen:
-        raise ConfigError(f"pyproject.toml [dependency-groups]: {' → '.join((*seen, name))} includes itself")
-    found: list[str] = []
-    for item in groups[name]:
-        if isinstance(item, str):
-            found.append(item)
-        elif isinstance(item, dict) and set(item) == {"include-group"}:
-            found += _group(groups, item["include-group"], (*seen, name))
-        else:
-            raise ConfigError(f"pyproject.toml [dependency-groups] {name}: cannot read {item!r}")
-    return found
+def _lock_of(declaration: Declaration, around: Neighbourhood) -> Path | None:
+    holder = around.workspace or declaration
+    if declaration.uv.get("managed", True) and (holder.directory / "uv.lock").is_file():
+        return holder.directory / "uv.lock"
+    pylock = declaration.directory / "pylock.toml"
+    return pylock if pylock.is_file() else None
 
 
-def _from_script(root: Path) -> Requirements | None:
+def has_block(path: Path) -> bool:
+    try:
+        return path.suffix == ".py" and "# /// script" in path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+
+
+def _from_script(script: Path, root: Path, top: Path) -> Reading:
     """A single file that carries its requirements in a comment (PEP 723)."""
-    scripts = [path for path in sorted(root.glob("*.py")) if "# /// script" in path.read_text(encoding="utf-8", errors="replace")]
-    if len(scripts) != 1:
-        return None
-    match = _SCRIPT_BLOCK.search(scripts[0].read_text(encoding="utf-8"))
+    match = re.search(_SCRIPT_BLOCK, script.read_text(encoding="utf-8"))
     if match is None:
-        raise ConfigError(f"{scripts[0].name}: its '# /// script' block does not end", hint="close it with a line '# ///'")
+        raise ConfigError(f"{script.name}: its '# /// script' block does not end", hint="close it with a line '# ///'")
     text = "".join(line[2:] if line.startswith("# ") else line[1:] for line in match["body"].splitlines(keepends=True))
-    table = _loads(text, scripts[0].name)
-    return Requirements(
-        dependencies=tuple(_strings(table.get("dependencies", []), f"{scripts[0].name} dependencies")),
-        source_paths=_source_paths(root),
-        python=str(table.get("requires-python", "")),
-        origin=f"{scripts[0].name} (PEP 723)",
+    table = parse_toml(text, script.name)
+    project = {"dependencies": table.get("dependencies", []), "requires-python": table.get("requires-python", "")}
+    declaration = Declaration(script.parent, {"project": project, "tool": table.get("tool", {})})
+    around = look_around(declaration, (), (), script.parent)
+    around.workspace = None
+    lock = script.with_name(script.name + ".lock")
+    needs = Requirements(
+        source_paths=tuple(dict.fromkeys((os.path.relpath(script.parent, root), *_paths_of(around, root)))),
+        python=declaration.python,
+        origin=f"{script.name} (PEP 723)",
     )
+    if script.parent == root:
+        needs = replace(needs, source_paths=tuple(dict.fromkeys((*_source_paths(root), *needs.source_paths))))
+    return _reading(needs, around, lock if lock.is_file() else None, script)
+
+
+def _pinned(root: Path, top: Path) -> str:
+    """``.python-version``, here or above, as uv and pyenv read it."""
+    for directory in (root, *root.parents):
+        path = directory / ".python-version"
+        if path.is_file():
+            lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+            return next((line for line in lines if line and not line.startswith("#")), "")
+        if directory == top:
+            break
+    return ""
 
 
 def _source_paths(root: Path) -> tuple[str, ...]:
     return ("src", ".") if (root / "src").is_dir() else (".",)
-
-
-def _strings(value: Any, where: str) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ConfigError(f"pyproject.toml {where} is {value!r}", hint="a list of strings is wanted")
-    return list(value)
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as a table; a broken one is `ConfigError` with the file's name and the line."""
-    try:
-        return _loads(path.read_text(encoding="utf-8"), path.name)
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path.name}: not UTF-8 ({error})") from error
-
-
-def _loads(text: str, name: str) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{name}: {error}", hint="mend the line it names") from error

@@ -10,23 +10,28 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from flame_host._packages.directories import ContentStore, Entry
-from flame_host._packages.project import Project, read_project
+from flame_host._packages.files import FORMAT, FileStore
+from flame_host._packages.inputs import content_digest, listing_digest, named_paths, requirement_inputs
+from flame_host._packages.interpreters import existing, fingerprint, is_ours, spelled, version
+from flame_host._packages.ours import refuse_strangers, take_out_of, without_ours
+from flame_host._packages.project import Project, read_about, read_project
+from flame_host._packages.seals import MARKER, PLACE
 from flame_host._plugins.catalog import Catalog
 from flame_host._settings import Settings
 from flame_host.api import (
     Application,
-    ConfigError,
     DigestMismatchError,
     Environment,
     Event,
@@ -34,6 +39,8 @@ from flame_host.api import (
     Installer,
     InstallRequest,
     InterpreterNotFoundError,
+    LocalProject,
+    PackageNotFoundError,
     PackageRef,
     ProvisionError,
     Requirements,
@@ -59,9 +66,12 @@ class Provisioner:
 
     def __init__(self, settings: Settings, catalog: Catalog, observe: Observe = lambda event: None) -> None:
         self.store = ContentStore(settings.root)
+        self.files = FileStore(settings.root, settings.limits)
         self._settings = settings
         self._catalog = catalog
         self._observe = observe
+        self._anew: set[str] = set()
+        self._made = False
 
     def provision(self, application: Application) -> EnvironmentLease:
         """An environment for the application, in use until the lease is released."""
@@ -76,11 +86,17 @@ class Provisioner:
             installed = self._installed(application, project, tree)
         with _stage(application, "start"):
             environment = self._describe(application, project, tree, installed)
+        if self._made:
+            from flame_host._packages.stock import tidy_once_a_day
+
+            self._made = False
+            tidy_once_a_day(self.store.root)
         return EnvironmentLease(environment, tuple(entry for entry in (tree, installed) if entry is not None))
 
     # ------------------------------------------------------------------------------------------------ the tree
 
     def _tree(self, application: Application, package: PackageRef) -> Entry:
+        package = _by_its_fragment(package)
         if package.digest:
             return self.store.ensure("trees", package.digest, lambda target: self._unpack(application, package, target))
         with tempfile.TemporaryDirectory(prefix="flame-fetch-") as directory:  # only the content can name it
@@ -89,6 +105,8 @@ class Provisioner:
             return self.store.ensure("trees", known.digest, lambda target: self._open(application, known, archive, target))
 
     def _unpack(self, application: Application, package: PackageRef, target: Path) -> Mapping[str, Any]:
+        if package.format == FORMAT:
+            return self._lay_out(application, package, target)
         fetched = target.with_name(f".{target.name}.fetched")
         shutil.rmtree(fetched, ignore_errors=True)
         fetched.mkdir()
@@ -103,6 +121,25 @@ class Provisioner:
             return self._open(application, package, archive, target)
         finally:
             shutil.rmtree(fetched, ignore_errors=True)
+
+    def _lay_out(self, application: Application, package: PackageRef, target: Path) -> Mapping[str, Any]:
+        """A package of this machine: a list of files that are here already."""
+        self._tell("unpack", application)
+        listing = Path(package.url.removeprefix("file://"))
+        with _stage(application, "unpack", FORMAT):
+            if not listing.is_file():
+                raise PackageNotFoundError(f"there is no package at {package.url}", hint="it is packed again when its program runs again")
+            digest = _digest(listing)
+            if digest != package.digest:
+                raise DigestMismatchError(f"the package at {package.url} has SHA-256 {digest}, {package.digest} was published").locate(
+                    stage="verify"
+                )
+            inside = target.with_name(f".{target.name}.tree")
+            self.store.discard(inside)
+            shared = self.files.unpack(listing, inside)
+            target.rmdir()
+            inside.rename(target)
+        return {**self._read(target), "shared": shared}
 
     def _fetch(self, application: Application, package: PackageRef, directory: Path) -> Path:
         scheme, _, rest = package.url.partition(":")
@@ -131,7 +168,16 @@ class Provisioner:
                 finally:
                     if inside.exists():
                         self.store.discard(inside)
-        return read_project(target).to_facts()
+        return self._read(target)
+
+    def _read(self, tree: Path) -> Mapping[str, Any]:
+        from flame_host._packages.metadata import write_metadata
+
+        project, reading = read_project(tree)
+        self._made = True
+        facts = project.to_facts()
+        facts["metadata"] = write_metadata(tree, reading.here, read_about(tree).versions)
+        return facts
 
     # ------------------------------------------------------------------------------------------------ the environment
 
@@ -139,30 +185,41 @@ class Provisioner:
         needs = project.requirements
         installer = self._catalog.installer(application.plan.installer)
         python = self._interpreter(application, needs, installer)
-        dependencies = (*needs.dependencies, *application.dependencies)
+        extra = without_ours(application.dependencies)
+        needs = replace(needs, dependencies=without_ours(needs.dependencies))
+        base = tree.path / project.root if tree is not None else Path(os.sep)
         key = _key(
             installer=installer.identity(),
-            python=_fingerprint(python),
+            python=fingerprint(python),
             platform=sysconfig.get_platform(),
-            dependencies=sorted(dependencies),
+            dependencies=[sorted(needs.dependencies), sorted(extra)],
+            declared=[needs.settings, needs.extras, needs.groups, needs.left_out, str(needs.lock or "")],
             files=project.digest,
+            outside=_digest_of_outside(project, extra, base),
             built=tree.path.name if tree is not None and needs.build else "",
-            sources=[*self._settings.wheelhouse, self._settings.offline],
-        )
-        root = (tree.path / project.root) if tree is not None else Path()
-        wanted = replace(
-            needs,
-            dependencies=dependencies,
-            files=tuple(root / path for path in needs.files),
-            build=root / needs.build if needs.build else None,
+            sources=[*self._settings.wheelhouse, listing_digest(self._settings.wheelhouse), self._settings.offline],
         )
 
         def install(target: Path) -> Mapping[str, Any]:
-            return self._install(application, installer, InstallRequest(target, python, wanted, self._log(key)))
+            return self._install(
+                application, installer, project, needs, tree, InstallRequest(target, python, needs, self._log(key), extra=extra)
+            )
 
-        return self.store.ensure("builds" if needs.build else "envs", key, install)
+        anew = application.name in self._anew
+        self._anew.discard(application.name)
+        return self.store.ensure("builds" if needs.build else "envs", key, install, anew=anew)
 
-    def _install(self, application: Application, installer: Installer, request: InstallRequest) -> Mapping[str, Any]:
+    def _install(
+        self,
+        application: Application,
+        installer: Installer,
+        project: Project,
+        needs: Requirements,
+        tree: Entry | None,
+        request: InstallRequest,
+    ) -> Mapping[str, Any]:
+        from flame_host._packages.sources import put_on_path
+
         self._tell("install", application)
         request.log.parent.mkdir(parents=True, exist_ok=True)
         request = replace(
@@ -171,49 +228,81 @@ class Provisioner:
             wheelhouse=self._settings.wheelhouse,
             offline=self._settings.offline,
         )
-        with _stage(application, "install", installer.name), self._build_copy(request) as ready:
-            python = installer.install(ready)
+        with _stage(application, "install", installer.name), self._source(project, tree, request) as root:
+            request = replace(request, requirements=_absolute(needs, root), directory=root, variables=_versions(project))
+            try:
+                python = installer.install(request)
+            finally:
+                self._tell("installed", application)
+            refuse_strangers(request.target)
+        in_front = put_on_path(request.target, tree.path / project.root) if needs.build and tree is not None else []
         (request.target / "plan.json").write_text(json.dumps(asdict(application.plan), indent=2) + "\n")
-        requirements = [*request.requirements.dependencies, *(path.name for path in request.requirements.files)]
+        requirements = [*needs.dependencies, *request.extra, *(path.name for path in needs.files)]
         return {
             "python": str(python),
-            "version": _version(python),
+            "paths": in_front,
+            "version": version(python),
             "requirements": requirements,
             "application": application.name,
             "installer": installer.identity(),
         }
 
     @contextlib.contextmanager
-    def _build_copy(self, request: InstallRequest) -> Iterator[InstallRequest]:
-        """Build in a copy: build tools write into the source, and the tree is shared."""
-        source = request.requirements.build
-        if source is None or source.is_file():
-            yield request
+    def _source(self, project: Project, tree: Entry | None, request: InstallRequest) -> Iterator[Path | None]:
+        """The project to install from: a copy where anything in it is built, for build tools write into the source.
+
+        The copy of local projects stays in the environment: what is installed as editable is imported from there.
+        """
+        root = tree.path / project.root if tree is not None else None
+        named = [path for requirement in request.extra for path in named_paths(requirement, root)] if root is not None else []
+        if tree is None or not (project.sources or any(path.is_dir() and path.is_relative_to(tree.path) for path in named)):
+            yield root
             return
-        copy = request.target.with_name(f".{request.target.name}.source")
+        stays = project.requirements.build is None
+        copy = request.target / "source" if stays else request.target.with_name(f".{request.target.name}.source")
         shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(source, copy, symlinks=True, ignore=shutil.ignore_patterns(".complete"))
+        shutil.copytree(tree.path, copy, symlinks=True, ignore=shutil.ignore_patterns(MARKER, PLACE, "__pycache__"))
+        for place, _, files in os.walk(copy):
+            for name in ("", *files):
+                path = os.path.join(place, name)
+                if not os.path.islink(path):
+                    os.chmod(path, os.stat(path).st_mode | 0o200)
+        root = copy / project.root
+        take_out_of(requirement_inputs([root / path for path in project.requirements.files], root, files_only=True))
         try:
-            yield replace(request, requirements=replace(request.requirements, build=copy))
+            yield root
         finally:
-            self.store.discard(copy)
+            if not stays:
+                self.store.discard(copy)
+
+    def refresh(self, name: str) -> None:
+        """The next environment of an application is built anew, whatever there is."""
+        self._anew.add(name)
 
     def _interpreter(self, application: Application, needs: Requirements, installer: Installer) -> Path:
-        wanted = application.python_version.removeprefix("python")
-        if wanted:
-            return Path(sys.executable) if _is_ours(wanted) else installer.find_python(wanted)
-        if needs.python and not _satisfies(needs.python):
-            version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        wanted = spelled(application.python_version or needs.python)
+        if not wanted or is_ours(wanted):
+            return Path(sys.executable)
+        if os.sep in wanted:
+            return existing(wanted)
+        try:
+            return installer.find_python(wanted)
+        except InterpreterNotFoundError as error:
+            if application.python_version:
+                raise
+            ours = f"{sys.version_info.major}.{sys.version_info.minor}"
             raise InterpreterNotFoundError(
-                f"the project needs Python {needs.python} ({needs.origin}), this is {version}",
-                hint='name one that fits: Runner(python_version="3.x")',
-            )
-        return Path(sys.executable)
+                f"the project needs Python {needs.python} ({needs.origin}), this is {ours}; no other fits: {error.message}",
+                hint=error.hint or 'name one that fits: Runner(python_version="3.x")',
+            ) from error
 
     def _describe(self, application: Application, project: Project, tree: Entry | None, installed: Entry) -> Environment:
         python = Path(installed.facts["python"])
         root = tree.path / project.root if tree is not None else None
-        paths = tuple(root / path for path in project.requirements.source_paths) if root is not None else ()
+        paths = tuple(Path(os.path.normpath(root / path)) for path in project.requirements.source_paths) if root is not None else ()
+        paths = (*map(Path, installed.facts.get("paths", ())), *paths)
+        if tree is not None and tree.facts.get("metadata"):
+            paths = (*paths, tree.path / PLACE)
         variables = {
             "VIRTUAL_ENV": str(installed.path),
             # Our own commands last: a Runner inside a task needs the installer's.
@@ -226,6 +315,8 @@ class Provisioner:
             paths=paths,
             tree=root,
             variables=variables,
+            package=tree.path if tree is not None else None,
+            directory=tree.path / project.directory if tree is not None else None,
         )
 
     def _log(self, key: str) -> Path:
@@ -256,6 +347,20 @@ def _stage(application: Application, stage: str, provider: str = "") -> Iterator
         ) from error
 
 
+def _by_its_fragment(package: PackageRef) -> PackageRef:
+    """``https://…/x.whl?token=…#sha256=…``: the digest that is asked for, and a URL that a store can fetch."""
+    url, _, fragment = package.url.partition("#")
+    match = re.search(r"(?:^|&)sha256=([0-9a-fA-F]{64})(?:&|$)", fragment)
+    if match is None:
+        return replace(package, url=url) if fragment else package
+    asked = match[1].lower()
+    if package.digest and package.digest != asked:
+        raise DigestMismatchError(
+            f"the package {url} is said to have SHA-256 {package.digest}, and {asked} is asked for", hint="correct #sha256="
+        )
+    return replace(package, url=url, digest=asked)
+
+
 def _digest(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as stream:
@@ -268,30 +373,37 @@ def _key(**parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _fingerprint(python: Path) -> str:
-    """Tells one interpreter from another, and from itself after an upgrade, without starting it."""
-    real = python.resolve()
-    status = real.stat()
-    return f"{real} {status.st_size} {status.st_mtime_ns}"
+def _digest_of_outside(project: Project, extra: Sequence[str], base: Path) -> str:
+    """Of files and directories that are named by their absolute path, or by the application itself: looked at anew each time."""
+    named = [Path(path) for path in project.outside]
+    for requirement in (*project.requirements.dependencies, *extra):
+        named += named_paths(requirement, base)
+    return content_digest(named, base) if named else ""
 
 
-def _version(python: Path) -> str:
-    """``major.minor``, as the environment's own description says it."""
-    for line in (python.parent.parent / "pyvenv.cfg").read_text().splitlines():
-        name, _, value = line.partition("=")
-        if name.strip() in ("version", "version_info"):
-            return ".".join(value.strip().split(".")[:2])
-    raise ProvisionError(f"{python.parent.parent} is no virtual environment: its pyvenv.cfg names no version")
+def _absolute(needs: Requirements, root: Path | None) -> Requirements:
+    if root is None:
+        return needs
+
+    def absolute(path: Path | None) -> Path | None:
+        return Path(os.path.normpath(root / path)) if path is not None else None
+
+    return replace(
+        needs,
+        files=tuple(Path(os.path.normpath(root / path)) for path in needs.files),
+        locals=tuple(LocalProject(local.name, Path(os.path.normpath(root / local.path))) for local in needs.locals),
+        build=absolute(needs.build),
+        lock=absolute(needs.lock),
+        project=absolute(needs.project),
+    )
 
 
-def _is_ours(wanted: str) -> bool:
-    return wanted in (f"{sys.version_info.major}.{sys.version_info.minor}", ".".join(map(str, sys.version_info[:3])))
-
-
-def _satisfies(specifier: str) -> bool:
-    from packaging.specifiers import InvalidSpecifier, SpecifierSet
-
-    try:
-        return SpecifierSet(specifier).contains(".".join(map(str, sys.version_info[:3])), prereleases=True)
-    except InvalidSpecifier as error:
-        raise ConfigError(f"requires-python = {specifier!r}: {error}") from error
+def _versions(project: Project) -> dict[str, str]:
+    """For build backends that would ask version control, which did not come along."""
+    found = {}
+    for name, its_version in project.versions.items():
+        upper = name.upper().replace("-", "_").replace(".", "_")
+        found[f"SETUPTOOLS_SCM_PRETEND_VERSION_FOR_{upper}"] = its_version
+        if project.requirements.build is not None:
+            found |= {"SETUPTOOLS_SCM_PRETEND_VERSION": its_version, "PBR_VERSION": its_version}
+    return found

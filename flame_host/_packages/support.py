@@ -5,9 +5,10 @@ Linked, not installed: the application's own versions win, and nothing of ours c
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import importlib.util
-import sys
+import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution
@@ -27,20 +28,33 @@ CLIENT_MODULES = (
     "tomli",
 )
 CLIENT_DISTRIBUTIONS = ("flame-host", "flame-host-sdk", "uv", "pip")
-"""What a task needs to use a Runner itself. Offered only to workers of our own Python version: some of it is compiled."""
+"""What a task needs to import its program, and to use a Runner itself. What of it is compiled has a second half in Python."""
 
 
-def support_directory(root: Path, codec_modules: Iterable[str], same_python: bool) -> Path:
+def support_directory(root: Path, codec_modules: Iterable[str], with_client: bool) -> Path:
     """A directory below ``root`` with links to the modules; made once for each set of modules and places."""
     links = dict(_links(codec_modules))
-    if same_python:
+    if with_client:
         links.update(_links(CLIENT_MODULES))
         links.update(_plugin_links())
     content = "\n".join(f"{name} {target}" for name, target in sorted(links.items()))
     directory = root / "support" / hashlib.sha256(content.encode()).hexdigest()[:16]
     if not directory.is_dir():
         _make(directory, links)
+    os.utime(directory)
+    _hold(root / "locks" / f"support-{directory.name}")
     return directory
+
+
+_held: dict[Path, int] = {}
+
+
+def _hold(lock: Path) -> None:
+    """In use until this process ends: its workers import from there."""
+    if lock not in _held:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        _held[lock] = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(_held[lock], fcntl.LOCK_SH | fcntl.LOCK_NB)
 
 
 def _links(modules: Iterable[str]) -> Iterator[tuple[str, Path]]:
@@ -86,5 +100,7 @@ def _make(directory: Path, links: dict[str, Path]) -> None:
         building.rmdir()
 
 
-def host_python() -> str:
-    return f"{sys.version_info.major}.{sys.version_info.minor}"
+def runs_client(python_version: str) -> bool:
+    """Whether our own code runs on that Python."""
+    parts = python_version.split(".")
+    return len(parts) > 1 and (int(parts[0]), int(parts[1])) >= (3, 10)

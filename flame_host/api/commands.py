@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 _OURS = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "VIRTUAL_ENV")
+_GUARD = "read -r never || kill -9 0"
+"""Leads the command's process group, and takes all of it along when our end of its pipe closes: by us, or by our being killed."""
 
 
 def run_command(
-    argv: list[str], *, log: Path | None = None, deadline: float, variables: Mapping[str, str] | None = None
+    argv: list[str],
+    *,
+    log: Path | None = None,
+    deadline: float,
+    variables: Mapping[str, str] | None = None,
+    directory: Path | None = None,
 ) -> tuple[int | None, str]:
     """Exit code (None when the deadline passed) and output, which is also appended to the log.
 
-    ``variables`` are set over this process's own; those about our own interpreter are not handed on. The command is a process group
-    of its own, killed as a whole at the deadline and when this call is interrupted.
+    ``variables`` are set over this process's own, and those about our own interpreter are not handed on; it runs in ``directory``. The
+    command and all it starts end with this call, at the deadline, and with this process, however that ends.
     """
     environment = {key: value for key, value in os.environ.items() if key not in _OURS}
     environment.update(variables or {})
-    with tempfile.TemporaryFile("w+", errors="replace") as output:
+    with tempfile.TemporaryFile("w+", errors="replace") as output, _process_group() as group:
         process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            cwd=directory,
+            preexec_fn=functools.partial(os.setpgid, 0, group),
         )
         try:
             code: int | None = process.wait(deadline)
@@ -32,7 +47,7 @@ def run_command(
             code = None
         finally:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+                os.killpg(group, signal.SIGKILL)
                 process.wait()
             output.seek(0)
             text = output.read()
@@ -40,6 +55,19 @@ def run_command(
                 with log.open("a") as stream:
                     stream.write(f"$ {' '.join(argv)}\n{text}\n")
     return code, text
+
+
+@contextlib.contextmanager
+def _process_group() -> Iterator[int]:
+    guard = subprocess.Popen(
+        ["/bin/sh", "-c", _GUARD], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=os.setpgrp
+    )
+    try:
+        yield guard.pid
+    finally:
+        assert guard.stdin is not None
+        guard.stdin.close()
+        guard.wait()
 
 
 def last_lines(output: str, count: int = 20) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeAlias, Union
+from typing import Any, NamedTuple, Protocol, TypeAlias, Union
 
 
 class Segment(Protocol):
@@ -89,16 +89,35 @@ class PackageRef:
 
 
 @dataclass(frozen=True)
+class LocalProject:
+    """A project or archive beside the code, named by a requirement: taken from there and looked up nowhere else.
+
+    Attributes:
+        name: as requirements spell it, normalised. path: a directory, or a wheel or sdist.
+    """
+
+    name: str
+    path: Path
+
+
+@dataclass(frozen=True)
 class Requirements:
     """What must be installed before the code of a tree can run.
 
     Attributes:
-        dependencies: requirement specifiers (PEP 508).
+        dependencies: requirement specifiers (PEP 508). One that names a local project means that project.
         files: requirements files, absolute paths.
         build: the project has to be built and installed (setup.py, compiled, dynamic metadata); its directory, else None.
         source_paths: directories relative to the tree that go on ``sys.path``, in order.
         python: wanted interpreter (``"3.11"``, ``">=3.10"``), empty for the host's own.
         origin: where this was read, for messages (``"pyproject.toml [project]"``).
+        locals: to be built and installed from where they stand.
+        settings: ``[tool.uv]`` as it holds for the project, paths made absolute; ``sources`` in it are those elsewhere: git, url, index.
+            An installer honours each or refuses it by name.
+        lock: file that decides the versions: ``uv.lock``, ``pylock.toml``, a script's ``.py.lock``.
+        project: what is locked: a directory, or a script.
+        extras, groups: chosen ones of the project; already a part of ``dependencies``.
+        left_out: names of projects that run from the tree, and are not to be installed.
     """
 
     dependencies: tuple[str, ...] = ()
@@ -107,6 +126,32 @@ class Requirements:
     source_paths: tuple[str, ...] = (".",)
     python: str = ""
     origin: str = ""
+    locals: tuple[LocalProject, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    lock: Path | None = None
+    project: Path | None = None
+    extras: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ProjectNeeds:
+    """A project as it stands on this machine, looked over and not run.
+
+    Attributes:
+        requirements: with absolute paths. is_script: they are the script's own (PEP 723).
+        travelling: files and directories that installing needs, wherever they stand.
+        running: name → directory of each project that runs from where it stands.
+        unversioned: those of them whose version no file tells. version_files: the modules that building writes it to.
+    """
+
+    requirements: Requirements
+    is_script: bool = False
+    travelling: tuple[Path, ...] = ()
+    running: Mapping[str, Path] = field(default_factory=dict)
+    unversioned: Mapping[str, Path] = field(default_factory=dict)
+    version_files: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -120,6 +165,9 @@ class InstallRequest:
         deadline: seconds the whole installation may take.
         wheelhouse: directories to look in for wheels and sdists.
         offline: no index may be asked.
+        extra: requirements of the application on top of the project's; relative paths in them start at ``directory``.
+        directory: to run in, so that relative paths mean what they do in the project; None without one.
+        variables: environment for the tools, over this process's own.
     """
 
     target: Path
@@ -129,6 +177,9 @@ class InstallRequest:
     deadline: float = 1800.0
     wheelhouse: tuple[str, ...] = ()
     offline: bool = False
+    extra: tuple[str, ...] = ()
+    directory: Path | None = None
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -139,7 +190,8 @@ class Environment:
         key: content key of the installed dependencies.
         python: the interpreter to run. python_version: its major and minor version, ``"3.11"``.
         paths: directories put in front of ``sys.path``, in order (the application's tree).
-        tree: root of the unpacked package, or None without one.
+        tree: root of the project in the unpacked package, or None without one. package: root of the package.
+        directory: in the package, what was the current directory where it was packed.
         variables: environment variables for the worker, over the host's own.
     """
 
@@ -149,6 +201,8 @@ class Environment:
     paths: tuple[Path, ...] = ()
     tree: Path | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
+    package: Path | None = None
+    directory: Path | None = None
 
 
 @dataclass(frozen=True)

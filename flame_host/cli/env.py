@@ -13,11 +13,14 @@ from typing import Any
 
 import typer
 
-from flame_host._packages.directories import ContentStore, EntryInfo
+from flame_host._packages.directories import EntryInfo
+from flame_host._packages.stock import Stock
 from flame_host._settings import load_settings
 from flame_host.api import ConfigError
 
-app = typer.Typer(help="Environments and unpacked packages on this machine.", no_args_is_help=True)
+app = typer.Typer(
+    help="What the host keeps on this machine: environments, trees, packages, working directories, logs.", no_args_is_help=True
+)
 
 _DAY = 86_400.0
 _JSON = typer.Option(False, "--json", help="Machine-readable.")
@@ -25,13 +28,16 @@ _JSON = typer.Option(False, "--json", help="Machine-readable.")
 
 @app.command("list")
 def list_entries(as_json: bool = _JSON) -> None:
-    """Every directory with its size, last use, and whether it is in use."""
-    entries = list(_store().entries())
+    """Everything with its size, last use, and whether it is in use; then the sums by kind."""
+    entries = sorted(_stock().entries(), key=lambda entry: (entry.kind, -entry.last_use))
     if as_json:
         _print_json([_facts(entry) for entry in entries])
         return
     print_table(("KIND", "KEY", "SIZE", "LAST USE", "STATE", "FOR"), [_row(entry) for entry in entries])
-    print(f"{len(entries)} directories, {_bytes(sum(entry.size for entry in entries))} in {_store().root}")
+    for kind in dict.fromkeys(entry.kind for entry in entries):
+        own = [entry for entry in entries if entry.kind == kind]
+        print(f"{kind + ':':<9} {len(own):>5}, {_bytes(sum(entry.size for entry in own))}")
+    print(f"{len(entries)} entries, {_bytes(sum(entry.size for entry in entries))} in {_stock().root}")
 
 
 @app.command()
@@ -55,7 +61,7 @@ def prune(
     """Remove what is half-made or was not used for a while; never what is in use."""
     # A little into the future: what was used this very moment counts as unused when all is to go.
     since = time.time() + _DAY if everything else time.time() - older_than * _DAY
-    removed = _store().prune(since, dry_run=dry_run)
+    removed = _stock().prune(since, dry_run=dry_run)
     if as_json:
         _print_json([_facts(entry) for entry in removed])
         return
@@ -72,17 +78,17 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         print("  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[-1]]).rstrip())
 
 
-def _store() -> ContentStore:
-    return ContentStore(load_settings().root)
+def _stock() -> Stock:
+    return Stock(load_settings().root)
 
 
 def _one(key: str) -> EntryInfo:
-    found = [entry for entry in _store().entries() if entry.key.startswith(key)]
+    found = [entry for entry in _stock().entries() if entry.key.startswith(key)]
     exact = [entry for entry in found if entry.key == key]
     if len(exact or found) == 1:
         return (exact or found)[0]
     if not found:
-        raise ConfigError(f"no directory has a key that begins with {key!r}", hint="see `flame-host env list`")
+        raise ConfigError(f"nothing has a key that begins with {key!r}", hint="see `flame-host env list`")
     raise ConfigError(f"{key!r} begins {len(found)} keys: {', '.join(entry.key for entry in found)}", hint="write more of it")
 
 

@@ -47,6 +47,9 @@ class InlineConnection:
     def register_application(self, application: Application) -> None:
         self._registry.register(application)
 
+    def update_application(self, application: Application) -> None:
+        self._registry.update(application)
+
     def unregister_application(self, name: str) -> None:
         self._registry.unregister(name)
 

@@ -11,7 +11,7 @@ from flame_host.api import Application, HostServices, Lease
 from flame_host.engine.loop import Loop
 from flame_host.engine.outbox import Outbox
 from flame_host.engine.output import OutputReader
-from flame_host.engine.working_directory import working_directory
+from flame_host.engine.working_directory import WorkingDirectories
 from flame_host.worker.process import Guardian, WorkerProcess
 from flame_host.worker.runtime.channel import ChannelClosed
 
@@ -29,9 +29,11 @@ class Launcher:
     def __init__(self, services: HostServices, supervisor: Loop, io: Loop) -> None:
         self._services = services
         self._supervisor = supervisor
-        self._leases: dict[str, Lease] = {}
+        self._leases: dict[tuple[str, str], Lease] = {}
+        self._retired: list[tuple[str, Lease]] = []
         self._failures: dict[tuple[str, str], BaseException] = {}
-        self._turns: dict[str, threading.Lock] = {}
+        self._turns: dict[tuple[str, str], threading.Lock] = {}
+        self._directories = WorkingDirectories(services.root)
         self._lock = threading.Lock()
         self._readers: dict[Executor, OutputReader] = {}
         self._closed = False
@@ -71,9 +73,11 @@ class Launcher:
         variables = {"FLAME_APPLICATION": application.name}
         if environment.tree is not None:
             variables["FLAME_APP_DIR"] = str(environment.tree)
+        directory = self._directories.of(application, environment)
         return {
             "variables": variables,
-            "cwd": str(working_directory(self._services.root, application, environment.tree)),
+            "cwd": str(directory.path),
+            "contents": str(self._services.root / "files") if directory.has_links else "",
             "limits": {},
             "paths": [str(path) for path in environment.paths],
             "support": str(self._services.support(environment, plan)),
@@ -82,7 +86,7 @@ class Launcher:
         }
 
     def python_of(self, application: Application) -> str:
-        lease = self._leases.get(application.name)
+        lease = self._leases.get(_package_of(application))
         return str(lease.environment.python) if lease else "python"
 
     def release(self, executor: Executor) -> str:
@@ -97,13 +101,14 @@ class Launcher:
 
     def _lease(self, application: Application, session_id: str = "") -> Lease:
         """One attempt for each session: what has failed once fails its other workers, too, with the same reason."""
-        lease = self._leases.get(application.name)
+        key = _package_of(application)
+        lease = self._leases.get(key)
         if lease is not None:
             return lease
         with self._lock:
-            turn = self._turns.setdefault(application.name, threading.Lock())
+            turn = self._turns.setdefault(key, threading.Lock())
         with turn:
-            if application.name not in self._leases:
+            if key not in self._leases:
                 failure = self._failures.get((application.name, session_id))
                 if failure is not None:
                     raise failure.with_traceback(None)
@@ -115,15 +120,24 @@ class Launcher:
                 if self._closed:  # while that went on
                     lease.release()
                     raise ChannelClosed("the connection is closed")
-                self._leases[application.name] = lease
-            return self._leases[application.name]
+                self._leases[key] = lease
+            return self._leases[key]
+
+    def renew(self, application: Application) -> None:
+        """Provision again for sessions opened from now on; workers that run keep what they have."""
+        retired = self._leases.pop(_package_of(application), None)
+        if retired is not None:
+            self._retired.append((application.name, retired))
 
     def release_environment(self, application: str) -> None:
         for key in [key for key in self._failures if key[0] == application]:
             del self._failures[key]
-        lease = self._leases.pop(application, None)
-        if lease is not None:
-            lease.release()
+        for key in [key for key in self._leases if key[0] == application]:
+            self._leases.pop(key).release()
+        for entry in [entry for entry in self._retired if entry[0] == application]:
+            self._retired.remove(entry)
+            entry[1].release()
+        self._directories.let_go(application)
 
     # ------------------------------------------------------------------------------------------------ end
 
@@ -149,11 +163,17 @@ class Launcher:
         for reader in list(self._readers.values()):
             reader.close()
         self._readers.clear()
-        for name in list(self._leases):
+        for name in {key[0] for key in self._leases} | {entry[0] for entry in self._retired}:
             self.release_environment(name)
+        self._directories.close()
 
     def _listen_to_guardian(self) -> None:
         try:
             self.guardian.read()
         except ChannelClosed:
             self._supervisor.forget(self.guardian.fileno())
+
+
+def _package_of(application: Application) -> tuple[str, str]:
+    """Sessions opened before an application's package was replaced go on with theirs."""
+    return application.name, application.package.digest or application.package.url if application.package is not None else ""

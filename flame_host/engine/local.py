@@ -46,6 +46,10 @@ class LocalConnection:
     def register_application(self, application: Application) -> None:
         self._registry.register(application)
 
+    def update_application(self, application: Application) -> None:
+        self._registry.update(application)
+        self.launcher.renew(application)
+
     def unregister_application(self, name: str) -> None:
         self._registry.unregister(name)
         self.launcher.release_environment(name)

@@ -49,6 +49,14 @@ class Registry:
                 )
             self._applications[application.name] = replace(application, creation_time=application.creation_time or time.time())
 
+    def update(self, application: Application) -> None:
+        """Sessions that are open go on with the application they were opened on."""
+        with self._lock:
+            self._check_open()
+            if application.name not in self._applications:
+                raise self._unknown(application.name)
+            self._applications[application.name] = application
+
     def unregister(self, name: str) -> Application:
         with self._lock:
             application = self._applications.get(name)

@@ -106,6 +106,9 @@ class FakeConnection:
             raise ApplicationExistsError(f"application {application.name!r} is registered already")
         self._applications[application.name] = application
 
+    def update_application(self, application: Application) -> None:
+        self._applications[application.name] = application
+
     def unregister_application(self, name: str) -> None:
         if self._applications.pop(name, None) is None:
             raise ApplicationNotFoundError(f"application {name!r} is not registered")

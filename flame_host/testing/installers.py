@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flame_host.api import Installer, InstallError, InstallRequest, InterpreterNotFoundError, Requirements
+from flame_host.api import Installer, InstallError, InstallRequest, InterpreterNotFoundError, LocalProject, Requirements
 
 
 def make_wheel(directory: Path, name: str, version: str, *, requires: tuple[str, ...] = ()) -> Path:
@@ -124,6 +124,19 @@ class InstallerContract:
         wheel = Path(request_for.wheelhouse[0], "contractapp-1.0-py3-none-any.whl")
         python = provider.install(replace(request_for, requirements=Requirements(files=(file,), build=wheel)))
         assert self._ask(python, "import contractapp; print(contractapp.VERSION)") == "1.0"
+
+    def test_a_local_project_is_taken_from_its_path_whatever_an_index_has(
+        self, provider: Installer, request_for: InstallRequest, tmp_path: Path
+    ) -> None:
+        mine = make_wheel(tmp_path / "mine", "contractdep", "0.1")
+        needs = Requirements(("contractdep",), locals=(LocalProject("contractdep", mine),), origin="the contract")
+        python = provider.install(replace(request_for, requirements=needs))
+        assert self._ask(python, "import contractdep; print(contractdep.VERSION)") == "0.1"
+
+    def test_what_the_application_adds_is_installed_too(self, provider: Installer, request_for: InstallRequest) -> None:
+        needs = Requirements(("contractdep<2",), origin="the contract")
+        python = provider.install(replace(request_for, requirements=needs, extra=("contractapp",)))
+        assert self._ask(python, "import contractapp, contractdep; print(contractdep.VERSION)") == "1.0"
 
     def test_an_environment_without_requirements_is_empty_and_apart(self, provider: Installer, request_for: InstallRequest) -> None:
         python = provider.install(request_for)

@@ -66,7 +66,7 @@ class BareServices:
         from flame_host._packages.support import support_directory
 
         modules = {module for format in plan.serializers for module in self.serializer(format).worker_modules}
-        return support_directory(self.root, sorted(modules), same_python=False)
+        return support_directory(self.root, sorted(modules), with_client=False)
 
     def serializer(self, format: str) -> Serializer:
         return self.catalog.serializer(format)

@@ -28,6 +28,7 @@ def project(tmp_path: Path, host_root: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("FLAME_HOST_ROOT", str(host_root))
     monkeypatch.chdir(directory)
+    monkeypatch.setenv("FLAME_PROJECT", str(directory))  # the tests themselves stand in another project
     yield directory
     disconnect()
 

@@ -18,7 +18,7 @@ def project(tree: Path, **files: str) -> Project:
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(textwrap.dedent(text))
-    return read_project(tree)
+    return read_project(tree)[0]
 
 
 PYPROJECT = '[project]\nname = "x"\nversion = "1"\n'
@@ -85,7 +85,7 @@ def test_a_setup_cfg_that_only_configures_tools_builds_nothing(tmp_path: Path):
 
 def test_a_wheel_is_its_own_requirement(tmp_path: Path):
     (tmp_path / "x-1-py3-none-any.whl").write_bytes(b"")
-    assert read_project(tmp_path).requirements.build == Path("x-1-py3-none-any.whl")
+    assert read_project(tmp_path)[0].requirements.build == Path("x-1-py3-none-any.whl")
 
 
 def test_requirements_files_are_identified_by_their_content(tmp_path: Path):

@@ -228,6 +228,8 @@ class Worker:
         os.environ.update(order["variables"])
         if order["cwd"]:
             os.chdir(order["cwd"])
+        if order.get("contents"):
+            _copy_on_write(order["contents"])
         _limit(order["limits"])
         self.checkpoint = order["checkpoint"]
         sys.path[:0] = order["paths"]
@@ -640,6 +642,43 @@ class Worker:
 
 class _Unpicklable(Exception):
     """Carries the error of encoding a result."""
+
+
+def _copy_on_write(contents):
+    """Large files of the working directory are links to contents that others read, too; one that is opened for writing becomes a copy.
+
+    It sees what Python itself opens. Everybody else finds a read-only file.
+    """
+    writing = os.O_WRONLY | os.O_RDWR | os.O_APPEND | os.O_TRUNC
+    contents += os.sep
+
+    def copied(event, arguments):
+        if event == "open":
+            path, mode, flags = arguments
+            if not ((isinstance(flags, int) and flags & writing) or (isinstance(mode, str) and set(mode) & set("wa+x"))):
+                return
+        elif event in ("os.truncate", "os.chmod", "os.utime", "sqlite3.connect"):
+            path = arguments[0]
+        else:
+            return
+        if isinstance(path, int):
+            return
+        try:
+            path = os.fsdecode(path)
+            if not os.path.islink(path) or not os.readlink(path).startswith(contents):
+                return
+            part = path + ".flame-copy"
+            with open(path, "rb") as source, open(part, "wb") as target:
+                while True:
+                    block = source.read(1 << 20)
+                    if not block:
+                        break
+                    target.write(block)
+            os.replace(part, path)
+        except (OSError, TypeError, ValueError):
+            return  # what the task wanted to do will say what is wrong
+
+    sys.addaudithook(copied)
 
 
 class _Home:

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     from flamepy._client import disconnect as disconnect
     from flamepy._config.flame_yaml import FlameContext as FlameContext
     from flamepy._config.flame_yaml import FlamePackage as FlamePackage
-    from flamepy._package.pack import collect_files as collect_files
-    from flamepy._package.pack import explain as explain
+    from flamepy._package.selection import collect_files as collect_files
+    from flamepy._package.selection import explain as explain
     from flamepy._refs import ObjectRef as ObjectRef
     from flamepy._remote.decorator import remote as remote
     from flamepy._remote.resources import CpuResource as CpuResource
@@ -91,7 +91,7 @@ _HOME = {
     "flamepy._client": "disconnect",
     "flamepy._config.flame_yaml": "FlameContext FlamePackage",
     "flamepy._calls.future": "ObjectFuture",
-    "flamepy._package.pack": "collect_files explain",
+    "flamepy._package.selection": "collect_files explain",
     "flamepy._refs": "ObjectRef",
     "flamepy._remote.decorator": "remote",
     "flamepy._remote.resources": "CpuResource GpuResource Resource",

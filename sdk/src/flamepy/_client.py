@@ -47,6 +47,7 @@ class Client:
     def __init__(self, endpoint: str) -> None:
         from flame_host import Host
         from flamepy._calls.logs import TaskLogs
+        from flamepy._package.progress import Installations
 
         self.endpoint = endpoint
         self.host: Host = Host()
@@ -55,6 +56,8 @@ class Client:
         self.users = 0
         self.travelling: dict[str, ByValue] = {}
         self._remove_sink = self.host.add_log_sink(self.logs)
+        self.installations = Installations()
+        self.host.add_event_sink(self.installations)
 
     def serializer(self, plan: Plan) -> Serializer:
         return self.host.catalog.serializer(plan.serializer)

@@ -247,10 +247,12 @@ def _package_at(url: str) -> Any:
 
     host = _client.default_client().host
     archivers = host.catalog.all("archivers")
-    suffix, format = next(((end, name) for name, one in archivers.items() for end in one.suffixes if url.endswith(end)), ("", ""))
+    plain = url.partition("#")[0].partition("?")[0]
+    known = [(end, name) for name, one in archivers.items() for end in one.suffixes]
+    suffix, format = next(((end, name) for end, name in [*known, (".whl", "whl")] if plain.endswith(end)), ("", ""))
     if not format:
         raise ConfigError(f"no archiver for {url}; on offer: {', '.join(archivers)}")
     with tempfile.TemporaryDirectory() as directory:
         target = Path(directory, "package" + suffix)
-        host.catalog.store(url.partition(":")[0]).fetch(url, target, size_limit=4 << 30, deadline=600)
+        host.catalog.store(url.partition(":")[0]).fetch(url.partition("#")[0], target, size_limit=4 << 30, deadline=600)
         return PackageRef(url=url, digest=_digest(target), size=target.stat().st_size, format=format)

@@ -6,10 +6,12 @@ import functools
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from flame_host.api import InstallError, InstallRequest, InterpreterNotFoundError, last_lines, run_command
+from flame_install_pip.declared import direct, fingerprint, options_of, refuse_lock
 
 
 class PipInstaller:
@@ -18,7 +20,8 @@ class PipInstaller:
     name = "pip"
 
     def identity(self) -> str:
-        return f"pip {_version()}"
+        settings = fingerprint()
+        return f"pip {_version()}" + (f" with settings {settings}" if settings else "")
 
     def find_python(self, version: str) -> Path:
         from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -37,17 +40,22 @@ class PipInstaller:
         )
 
     def install(self, request: InstallRequest) -> Path:
+        refuse_lock(request.requirements)
         python = request.target / "bin" / "python"
         # Without a pip of its own, which takes seconds to lay down: ours installs into it from outside.
         self._run(request, [str(request.python), "-m", "venv", "--without-pip", str(request.target)])
-        wanted = _requirements(request)
-        if wanted:
-            options = ["--no-input", "--disable-pip-version-check", "--no-compile", "--progress-bar", "off", *_sources(request)]
-            self._run(request, [*_pip(), "--python", str(python), "install", *options, *wanted])
+        with tempfile.TemporaryDirectory(prefix="flame-pip-") as place:
+            wanted = _requirements(request)
+            if wanted:
+                options = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off", *_sources(request)]
+                options += options_of(request.requirements, Path(place))
+                self._run(request, [*_pip(), "--python", str(python), "install", *options, *wanted])
         return python
 
     def _run(self, request: InstallRequest, argv: list[str]) -> None:
-        code, output = run_command(argv, log=request.log, deadline=request.deadline)
+        code, output = run_command(
+            argv, log=request.log, deadline=request.deadline, variables=request.variables, directory=request.directory
+        )
         if code == 0:
             return
         if code is None:
@@ -65,9 +73,10 @@ def _requirements(request: InstallRequest) -> list[str]:
     wanted = [argument for path in needs.files for argument in ("-r", str(path))]
     if needs.build is not None:
         wanted.append(str(needs.build))
-    if not needs.dependencies:
+    named = [*direct(needs), *request.extra]
+    if not named:
         return wanted
-    return [*wanted, "--", *needs.dependencies]  # a requirement that begins with a dash is none, and no option either
+    return [*wanted, "--", *named]  # a requirement that begins with a dash is none, and no option either
 
 
 def _sources(request: InstallRequest) -> list[str]:

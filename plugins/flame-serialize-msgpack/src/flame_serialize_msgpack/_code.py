@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import os
 import sys
 import types
 from collections.abc import Callable
@@ -56,14 +58,34 @@ def _name_of(code: Any) -> tuple[str, str]:
     module, qualname = getattr(code, "__module__", None) or "", getattr(code, "__qualname__", "")
     if "<" in qualname:
         raise CannotPack(f"is {qualname}, which no import can reach", "define it at the top of a module, or use cloudpickle")
-    if module == "__main__":
-        raise CannotPack(f"is {qualname} of the main script, which workers cannot import", "move it to a module, or use cloudpickle")
     found: Any = sys.modules.get(module)
+    if module == "__main__":
+        module = _module_of_main(found, qualname)
     for name in qualname.split("."):
         found = getattr(found, name, None)
     if found is not code:
         raise CannotPack(f"is not what {module}.{qualname} names", "give it the name it can be imported by, or use cloudpickle")
     return module, qualname
+
+
+def _module_of_main(main: Any, qualname: str) -> str:
+    """The name by which others import the script that runs here: workers have its directory on their path, as we do."""
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if file is None:
+        raise CannotPack(
+            f"is {qualname} of a session without a file, which workers cannot import", "move it to a module, or use cloudpickle"
+        )
+    name = str(spec.name) if spec is not None else os.path.basename(file).removesuffix(".py")
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise CannotPack(f"is {qualname} of {os.path.basename(file)}, whose name is no module's", "rename the script, or use cloudpickle")
+    with open(file, encoding="utf-8", errors="replace") as source:
+        guarded = any(isinstance(node, ast.If) and "__name__" in ast.unparse(node.test) for node in ast.parse(source.read()).body)
+    if not guarded:
+        raise CannotPack(
+            f"is {qualname} of the main script, which would run again where it is imported",
+            'put what it does below  if __name__ == "__main__":  or use cloudpickle',
+        )
+    return name
 
 
 def _state_of(value: Any) -> Any:

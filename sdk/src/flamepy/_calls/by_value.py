@@ -13,20 +13,26 @@ import sysconfig
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flame_host.api import Serializer
 
+if TYPE_CHECKING:
+    from flamepy._package.shipment import Shipment
+
 _OURS = ("flamepy", "flame_host", "flame_", "cloudpickle")
-_SOURCES = ("", "src")
 
 
 class ByValue:
-    """Until closed, modules added travel by value, with this project's serializer."""
+    """Until closed, modules added travel by value, with this project's serializer.
 
-    def __init__(self, serializer: Serializer, project: Path | None) -> None:
+    Args:
+        shipment: what the worker has of this machine's files; None for nothing.
+    """
+
+    def __init__(self, serializer: Serializer, shipment: Shipment | None) -> None:
         self._serializer = serializer
-        self._project = project.resolve() if project is not None else None
+        self._shipment = shipment
         self._stack = contextlib.ExitStack()
         self._known: set[str] = set()
 
@@ -57,10 +63,11 @@ class ByValue:
         path = Path(file).resolve()
         if any(path.is_relative_to(place) for place in _installed()):
             return True
-        if self._project is None:
+        shipment = self._shipment
+        if shipment is None or not shipment.carries(path):
             return False
-        places = (self._project / source for source in _SOURCES)
-        return any(path in (place / (name.replace(".", "/") + ".py"), place / name.replace(".", "/") / "__init__.py") for place in places)
+        place = name.replace(".", "/")
+        return any(path in (source / f"{place}.py", source / place / "__init__.py") for source in shipment.places)
 
     def close(self) -> None:
         self._stack.close()

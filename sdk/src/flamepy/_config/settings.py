@@ -16,11 +16,12 @@ from typing import Any
 
 from flame_host.api import ConfigError, Want, Wants, intersect_policies
 from flamepy._config.flame_yaml import FlameContext, merged_excludes, unknown_key
+from flamepy._package.sizes import MOST_BYTES
 
 _LISTS = ("stores", "archivers", "installers", "serializers", "caches")
-_TEXTS = ("engine", "storage", "python", "logs", "name")
+_TEXTS = ("engine", "storage", "python", "logs", "name", "package_limit")
 _KNOWN = {*_LISTS, *_TEXTS, "include", "exclude", "dependencies", "extras", "groups", "policy", "build", "resources"}
-_VARIABLES = {**{f"FLAME_{name.upper()}": name for name in (*_LISTS, "engine", "storage", "python", "logs")}}
+_VARIABLES = {**{f"FLAME_{name.upper()}": name for name in (*_LISTS, "engine", "storage", "python", "logs", "package_limit")}}
 _LOGS = ("all", "errors", "none")
 
 
@@ -29,7 +30,7 @@ class Settings:
     """Attributes:
     engine: endpoint, never empty. storage: empty for the host's own directory.
     excludes, includes: patterns as in ``.gitignore``. logs: which output of workers is shown: ``all``, ``errors``, ``none``.
-    origins: attribute → where it was said.
+    package_limit: bytes a package may have. origins: attribute → where it was said.
     """
 
     engine: str
@@ -42,6 +43,7 @@ class Settings:
     wants: Wants
     policy: Mapping[str, str]
     context: FlameContext
+    package_limit: int = MOST_BYTES
     origins: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -96,6 +98,7 @@ def resolve(project: Path, keywords: Mapping[str, Any], context: FlameContext | 
         wants=Wants(families),
         policy=intersect_policies(*(layer.values.get("policy", {}) for layer in layers)),
         context=context,
+        package_limit=_bytes(first("package_limit", MOST_BYTES), origins.get("package_limit", "")),
         origins=origins,
     )
 
@@ -143,6 +146,14 @@ def _names(value: Any, family: str, origin: str) -> tuple[str, ...]:
     if not names or not all(isinstance(name, str) and name for name in names):
         raise ConfigError(f"{origin}: {family} must be a list of names, not {value!r}")
     return tuple(names)
+
+
+def _bytes(value: Any, origin: str) -> int:
+    """An amount as people write it: ``2g``, ``"750 MB"``, a number of bytes."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", str(value).lower())
+    if match is None:
+        raise ConfigError(f"{origin}: {value!r} is no amount of bytes", hint='write "750M" or "2G"')
+    return int(float(match[1]) * 1000 ** ("kmgt".index(match[2]) + 1 if match[2] else 0))
 
 
 @dataclass(frozen=True)

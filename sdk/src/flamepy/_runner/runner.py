@@ -7,50 +7,32 @@ import contextlib
 import dataclasses
 import logging
 import re
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
-from flame_host.api import (
-    Application,
-    ApplicationExistsError,
-    ClosedError,
-    ConfigError,
-    PackageRef,
-    Plan,
-    SessionState,
-    intersect_policies,
-    negotiate,
-)
+from flame_host.api import Application, ClosedError, ConfigError, Plan
 from flamepy._calls.service import RunnerService
 from flamepy._client import Client, acquire, open_source, release
+from flamepy._package.project import Located, caller_file, is_interactive, locate
 from flamepy._refs import ObjectRef
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from flame_host.api import Capabilities, Connection, Resources
+    from flame_host.api import Resources
     from flamepy._calls.future import ObjectFuture
     from flamepy._config.flame_yaml import FlameContext
     from flamepy._config.settings import Settings
+    from flamepy._package.shipment import Shipment
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_open_names: set[tuple[str, str]] = set()
-_names_lock = threading.Lock()
-
-
-def _workers_capabilities(client: Client, settings: Settings) -> Capabilities:
-    """The engine's, with the Python that the workers are to have: what needs the same one on both sides is refused by that."""
-    offered = client.connection.capabilities()
-    wanted = re.match(r"(?:python)?(\d+\.\d+)", settings.python)
-    if wanted is None or settings.engine.startswith("inline"):  # which has no workers, and runs here
-        return offered
-    return dataclasses.replace(offered, python=wanted[1])
 
 
 class Runner:
@@ -69,11 +51,12 @@ class Runner:
         dependencies: requirements on top of the project's own.
         python_version: of the workers, ``"3.11"``; by default the project's, else this interpreter's.
         engine: ``"local"`` (worker processes on this machine, the default), ``"inline"`` (this thread, for a debugger), or an endpoint.
-        project: directory to pack, by default the current one. package: False sends no files.
+        project: directory to pack; by default the one that the calling code belongs to, found from its file upwards (see
+            ``docs/explanation/what-runs.md``). package: False sends no files. package_limit: bytes a package may have, ``"2G"``.
         storage, excludes, archivers, installers, serializers, caches, policy: see ``docs/reference/configuration.md``.
         logs: output of workers shown on standard error: ``"all"``, ``"errors"``, ``"none"``; or a logger that gets it.
         overwrite: replace an application of that name that has another package.
-        working_directory: of the workers; by default one of the application's own.
+        working_directory: of the workers, used as it is; by default one with copies of the project's files, for this run alone.
         environments: variables set for the workers.
         context: in place of the `FlameContext` read from ``flame.yaml``.
 
@@ -91,6 +74,7 @@ class Runner:
         engine: str | None = None,
         project: str | Path | None = None,
         package: bool = True,
+        package_limit: int | str | None = None,
         storage: str | None = None,
         excludes: Sequence[str] | None = None,
         archivers: Sequence[str] | None = None,
@@ -111,9 +95,11 @@ class Runner:
         self._keywords: dict[str, Any] = {
             "engine": engine, "storage": storage, "excludes": excludes, "archivers": archivers, "installers": installers,
             "serializers": serializers, "caches": caches, "policy": policy, "python": python_version, "dependencies": dependencies,
-            "logs": "all" if self._logger else logs,
+            "logs": "all" if self._logger else logs, "package_limit": package_limit,
         }  # fmt: skip
-        self._project = Path(project) if project is not None else Path.cwd()
+        self._given_project = project
+        self._caller = caller_file(sys._getframe(1))
+        self._shipment: Shipment | None = None
         self._packs = package
         self._fail_if_exists = fail_if_exists
         self._overwrite = overwrite
@@ -149,14 +135,18 @@ class Runner:
     def _open(self, undo: contextlib.ExitStack) -> None:
         from flamepy._calls.by_value import ByValue
         from flamepy._config.settings import resolve
+        from flamepy._runner import deployment
 
-        self._settings = settings = resolve(self._project, self._keywords, self._context)
-        self._claim_name(settings.engine, undo)
+        located = locate(self._given_project, self._caller) if self._packs else None
+        project = located.root if located is not None else Path(self._given_project or Path.cwd())
+        self._settings = settings = resolve(project, self._keywords, self._context)
+        deployment.claim_name(settings.engine, self, undo)
         self._client = client = acquire(settings.engine)
         undo.callback(release, client)
-        policy = intersect_policies(client.host.settings.policy, settings.policy)
-        plan = negotiate(settings.wants, client.host.capabilities(), _workers_capabilities(client, settings), policy)
-        package = self._publish(client, plan, settings, undo) if self._packs else None
+        client.installations.quiet = settings.logs == "none"
+        shipment = self._shipment = self._assemble(located)
+        plan = deployment.agree(client, settings, shipment)
+        package = deployment.publish(client, self.name, shipment, plan, settings, undo, self._overwrite) if shipment is not None else None
         template = client.connection.get_application(settings.context.template)
         application = Application(
             name=self.name,
@@ -171,63 +161,47 @@ class Runner:
             command=template.command if template else "",
             arguments=template.arguments if template else (),
         )
-        self._application = self._register(client, application, undo)
-        client.travelling[self.name] = ByValue(client.serializer(plan), self._project if self._packs else None)
-        undo.callback(self._stop_travelling, client)
+        self._application = deployment.register(client, application, undo, fail_if_exists=self._fail_if_exists, overwrite=self._overwrite)
+        client.travelling[self.name] = ByValue(client.serializer(plan), shipment)
+        undo.callback(deployment.stop_travelling, client, self.name)
         undo.callback(self._close_services)
 
-    def _claim_name(self, endpoint: str, undo: contextlib.ExitStack) -> None:
-        claim = (endpoint, self.name)
-        with _names_lock:
-            if claim in _open_names:
-                raise ApplicationExistsError(
-                    f"a Runner named {self.name!r} is open in this program already", hint="close it first, or choose another name"
-                )
-            _open_names.add(claim)
-        undo.callback(_open_names.discard, claim)
+    def _assemble(self, located: Located | None) -> Shipment | None:
+        """What the project is made of now; None when no files are to be sent."""
+        if located is None:
+            return None
+        from flamepy._package.shipment import assemble
 
-    def _publish(self, client: Client, plan: Plan, settings: Settings, undo: contextlib.ExitStack) -> PackageRef:
-        from flamepy._package.pack import pack
+        client, settings = cast("tuple[Client, Settings]", (self._client, self._settings))
+        return assemble(client.host, located, settings.excludes, settings.includes, client.host.root / "packs")
 
-        archiver = client.host.catalog.archiver(plan.archiver)
-        made = pack(self._project, archiver, client.host.root / "packs", excludes=settings.excludes, includes=settings.includes)
-        if settings.storage:
-            store = client.host.catalog.store(plan.store)
-            file = f"{self.name}-{made.digest[:16]}{archiver.suffixes[0]}"
-            url = store.publish(made.path, settings.storage, name=file, digest=made.digest, overwrite=self._overwrite)
-            undo.callback(store.delete, url)
-        else:  # it stands on this machine already, and another program may be using it
-            url = made.path.as_uri()
-        return PackageRef(url=url, digest=made.digest, size=made.size, format=plan.archiver)
+    def refresh(self, *, environment: bool = False) -> None:
+        """Pack the project as it is now: services made from here on run that; those that are open go on with what they have.
 
-    def _register(self, client: Client, application: Application, undo: contextlib.ExitStack) -> Application:
-        connection = client.connection
-        there = connection.get_application(self.name)
-        if there is not None:
-            same = there.package == application.package and there.dependencies == application.dependencies
-            if self._fail_if_exists or not (same or self._overwrite):
-                raise ApplicationExistsError(
-                    f"application {self.name!r} is registered already" + ("" if same else ", with another package"),
-                    hint="choose another name, or Runner(overwrite=True) to replace it",
-                )
-            if same:
-                return there  # whoever registered it will unregister it
-            connection.unregister_application(self.name)
-        connection.register_application(application)
-        undo.callback(self._unregister, connection)
-        return application
+        In a REPL or notebook it happens by itself when a service is made.
 
-    def _stop_travelling(self, client: Client) -> None:
-        travelling = client.travelling.pop(self.name, None)
-        if travelling is not None:
-            travelling.close()
+        Args:
+            environment: install the dependencies anew, too, for instance for newer versions on the index.
+        """
+        from flamepy._calls.by_value import ByValue
+        from flamepy._runner import deployment
 
-    def _unregister(self, connection: Connection) -> None:
-        """Sessions that were opened by the application's name go with it."""
-        for session in connection.list_sessions():
-            if session.application == self.name and session.state is SessionState.OPEN:
-                connection.close_session(session.session_id)
-        connection.unregister_application(self.name)
+        with self._lock:
+            client, application, settings = self._opened()
+            if environment:
+                client.host.refresh(self.name)
+            before = self._shipment
+            if before is None:
+                return
+            shipment = self._shipment = self._assemble(before.located)
+            assert shipment is not None
+            package = deployment.publish(client, self.name, shipment, application.plan, settings, self._undo, self._overwrite)
+            if package == application.package and not environment:
+                return
+            self._application = dataclasses.replace(application, package=package)
+            client.connection.update_application(self._application)
+            deployment.stop_travelling(client, self.name)
+            client.travelling[self.name] = ByValue(client.serializer(application.plan), shipment)
 
     def _close_services(self) -> None:
         """Close all, whatever happens to one; what is not wanted any more is not waited for."""
@@ -321,6 +295,9 @@ class Runner:
             spec: ``min_instances``, ``max_instances``, ``retries``, ``timeout``, ``priority``, ``checkpoint``; see
                 `flame_host.api.SessionSpec`.
         """
+        self._opened()
+        if is_interactive():
+            self.refresh()
         client, application, settings = self._opened()
         opened = open_source(
             client, application, execution_object, args=args, kwargs=kwargs, autoscale=autoscale, stateful=stateful, warmup=warmup,
@@ -425,7 +402,8 @@ class Runner:
     def _repr_html_(self) -> str:
         from flamepy._calls.html import table
 
-        rows = {"name": self.name, "state": self._state, "project": str(self._project)}
+        project = self._shipment.root if self._shipment is not None else ""
+        rows = {"name": self.name, "state": self._state, "project": str(project)}
         if self._state == "open":
             rows |= {"engine": self.endpoint, "serializer": self.plan.serializer}
             rows |= {f"service {index}": repr(service) for index, service in enumerate(self._services, 1)}

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from flamepy._package.pack import Decision
+from flamepy._package.selection import Decision
 from flamepy.build.errors import BuildError, Problem
 
 __all__ = ["copy_files"]

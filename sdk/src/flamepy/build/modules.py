@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flamepy._config.settings import ToolTable
-from flamepy._package.pack import Decision, explain
+from flamepy._package.selection import Decision, explain
 from flamepy.build.errors import Problem
 
 NEVER = (".flash/", ".runpod/", ".tetra/", ".build/", "/flash_manifest.json")

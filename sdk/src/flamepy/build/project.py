@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from flamepy._config.settings import resolve
-from flamepy._package.pack import checked_root
+from flamepy._package.project import checked_root
 from flamepy.build.archive import files_below, human_size, sizes_of, write_archive
 from flamepy.build.bodies import missing_imports, provides
 from flamepy.build.copying import copy_files, secrets_of

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from flamepy._package.pack import checked_root
+from flamepy._package.project import checked_root
 
 __all__ = ["ARTEFACTS", "clean_project", "remember"]
 

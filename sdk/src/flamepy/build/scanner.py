@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flamepy._package.pack import checked_root
+from flamepy._package.project import checked_root
 from flamepy.build.dependencies import unfit
 from flamepy.build.errors import BuildError, Problem
 from flamepy.build.leftovers import mentions, names_of_ours, report_leftovers

@@ -69,7 +69,7 @@ def pack(
 ) -> None:
     """Make the package of a project, or explain it."""
     from flamepy._config.settings import resolve
-    from flamepy._package.pack import explain as explained
+    from flamepy._package.selection import explain as explained
 
     with errors():
         settings = resolve(project, {"engine": "local:"})
@@ -95,12 +95,19 @@ def pack(
 def _pack(project: Path, settings: Any) -> dict[str, Any]:
     from flame_host import Host
     from flame_host.api import negotiate
-    from flamepy._package.pack import pack as make
+    from flamepy._package.pack import pack_files
+    from flamepy._package.project import Located, checked_root
+    from flamepy._package.shipment import assemble
+    from flamepy._package.sizes import weigh
 
     host = Host()
     plan = negotiate(settings.wants, host.capabilities(), host.capabilities(), settings.policy)
     archiver = host.catalog.archiver(plan.archiver)
-    made = make(project, archiver, host.root / "packs", excludes=settings.excludes, includes=settings.includes)
+    located = Located(checked_root(project), None, "flame pack")
+    shipment = assemble(host, located, settings.excludes, settings.includes, host.root / "packs")
+    weigh(shipment.base, shipment.files, settings.package_limit)
+    host.check_listing(shipment.files, shipment.links)
+    made = pack_files(shipment.base, shipment.files, archiver, host.root / "packs", shipment.extra)
     return {"archive": made.path, "suffix": archiver.suffixes[0], "digest": made.digest, "size": made.size, "files": made.files}
 
 

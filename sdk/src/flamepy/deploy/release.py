@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flame_host.api import Release
-from flamepy._package.pack import checked_root
+from flamepy._package.project import checked_root
 from flamepy.build.project import build_project
 from flamepy.build.record import ARTEFACTS
 

@@ -1,0 +1,149 @@
+"""What a Runner leaves at an engine while it is open: a claimed name, a published package, a registered application."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import logging
+import threading
+from typing import TYPE_CHECKING
+
+from flame_host.api import (
+    Application,
+    ApplicationExistsError,
+    Capabilities,
+    ConfigError,
+    Connection,
+    PackageRef,
+    Plan,
+    SessionState,
+    intersect_policies,
+    negotiate,
+)
+from flamepy._package.project import is_interactive
+
+if TYPE_CHECKING:
+    from flamepy._client import Client
+    from flamepy._config.settings import Settings
+    from flamepy._package.shipment import Shipment
+    from flamepy._runner.runner import Runner
+
+_open_names: dict[tuple[str, str], Runner] = {}
+_names_lock = threading.RLock()
+
+logger = logging.getLogger("flamepy.runner")
+
+
+def claim_name(endpoint: str, runner: Runner, undo: contextlib.ExitStack) -> None:
+    """One Runner of a name at one engine in one program. In a REPL or notebook a cell that is run again replaces the earlier one."""
+    claim = (endpoint, runner.name)
+    with _names_lock:
+        earlier = _open_names.get(claim)
+        if earlier is not None and is_interactive():
+            logger.warning("Runner %r was open already: the earlier one is closed, and its services with it", runner.name)
+            earlier.close(wait=False)
+        if claim in _open_names:
+            raise ApplicationExistsError(
+                f"a Runner named {runner.name!r} is open in this program already", hint="close it first, or choose another name"
+            )
+        _open_names[claim] = runner
+    undo.callback(_open_names.pop, claim, None)
+
+
+def agree(client: Client, settings: Settings, shipment: Shipment | None) -> Plan:
+    """The plan of client and host, under the policies of both."""
+    refuse_stranger()
+    policy = intersect_policies(client.host.settings.policy, settings.policy)
+    return negotiate(settings.wants, client.host.capabilities(), _workers_capabilities(client, settings, shipment), policy)
+
+
+def refuse_stranger() -> None:
+    """Another distribution's ``flamepy`` shares our module's name: whichever was installed last has overwritten files of the other."""
+    try:
+        stranger = importlib.metadata.distribution("flamepy")
+    except importlib.metadata.PackageNotFoundError:
+        return
+    raise ConfigError(
+        f"the distribution flamepy {stranger.version} is installed here; this module belongs to flame-host-sdk, and their files are mixed",
+        hint="pip uninstall flamepy, then pip install --force-reinstall flame-host-sdk",
+    )
+
+
+def _workers_capabilities(client: Client, settings: Settings, shipment: Shipment | None) -> Capabilities:
+    """The engine's, with the Python that the workers are to have: what needs the same one on both sides is refused by that."""
+    offered = client.connection.capabilities()
+    needs = shipment.needs.requirements if shipment is not None else None
+    if settings.engine.startswith("inline"):  # which has no workers, and runs here
+        if settings.dependencies or settings.python:
+            left = [text for text in (*settings.dependencies, settings.python and f"Python {settings.python}") if text]
+            logger.warning("the inline engine runs in this process and installs nothing: %s", ", ".join(left))
+        return offered
+    wanted = client.host.workers_python(settings.python or (needs.python if needs is not None else ""))
+    if not wanted or wanted == offered.python:
+        return offered
+    origin = settings.origins.get("python") or f"the project ({needs.python if needs is not None else ''})"
+    logger.warning(
+        "workers get Python %s, by %s; this program runs on %s, so they exchange plain data only (run it on %s to send any object)",
+        wanted, origin, offered.python, wanted,
+    )  # fmt: skip
+    return dataclasses.replace(offered, python=wanted)
+
+
+def publish(
+    client: Client, name: str, shipment: Shipment, plan: Plan, settings: Settings, undo: contextlib.ExitStack, overwrite: bool
+) -> PackageRef:
+    """Pack the project and put it where the engine's hosts find it."""
+    from flamepy._package.pack import pack_files
+    from flamepy._package.progress import told
+    from flamepy._package.sizes import amount, weigh
+
+    total = weigh(shipment.base, shipment.files, settings.package_limit)
+    quiet = settings.logs == "none"
+    with told(f"packing {amount(total)} of {shipment.root}", quiet=quiet):
+        if not settings.storage and "archivers" not in settings.origins:  # hosts of this machine: nothing has to be one file
+            return client.host.keep_files(shipment.base, shipment.files, shipment.links, shipment.extra)
+        client.host.check_listing(shipment.files, shipment.links)
+        archiver = client.host.catalog.archiver(plan.archiver)
+        made = pack_files(shipment.base, shipment.files, archiver, client.host.root / "packs", shipment.extra)
+    if not settings.storage:  # it stands on this machine already, and another program may be using it
+        return PackageRef(url=made.path.as_uri(), digest=made.digest, size=made.size, format=plan.archiver)
+    store = client.host.catalog.store(plan.store)
+    file = f"{name}-{made.digest[:16]}{archiver.suffixes[0]}"
+    with told(f"uploading {amount(made.size)} to {settings.storage}", quiet=quiet):
+        url = store.publish(made.path, settings.storage, name=file, digest=made.digest, overwrite=overwrite)
+    undo.callback(store.delete, url)
+    return PackageRef(url=url, digest=made.digest, size=made.size, format=plan.archiver)
+
+
+def register(client: Client, application: Application, undo: contextlib.ExitStack, *, fail_if_exists: bool, overwrite: bool) -> Application:
+    """Make it known to the engine; or find the same one there, which is then somebody else's to remove."""
+    connection = client.connection
+    there = connection.get_application(application.name)
+    if there is not None:
+        same = there.package == application.package and there.dependencies == application.dependencies
+        if fail_if_exists or not (same or overwrite):
+            raise ApplicationExistsError(
+                f"application {application.name!r} is registered already" + ("" if same else ", with another package"),
+                hint="choose another name, or Runner(overwrite=True) to replace it",
+            )
+        if same:
+            return there
+        connection.unregister_application(application.name)
+    connection.register_application(application)
+    undo.callback(_unregister, connection, application.name)
+    return application
+
+
+def _unregister(connection: Connection, name: str) -> None:
+    """Sessions that were opened by the application's name go with it."""
+    for session in connection.list_sessions():
+        if session.application == name and session.state is SessionState.OPEN:
+            connection.close_session(session.session_id)
+    connection.unregister_application(name)
+
+
+def stop_travelling(client: Client, name: str) -> None:
+    travelling = client.travelling.pop(name, None)
+    if travelling is not None:
+        travelling.close()
