@@ -12,6 +12,7 @@ Three things are looked for:
 
 from __future__ import annotations
 
+import random
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -48,9 +49,10 @@ class TooLarge(Exception):
     """The space of a model is larger than allowed; nothing has been proven."""
 
 
-def explore(model: Model, most: int = 5_000_000) -> Report:
+def explore(model: Model, most: int = 5_000_000, first: State = None) -> Report:
+    """Every state that can be reached from the first one, or from the one given."""
     began = time.perf_counter()
-    first = model.first()
+    first = model.first() if first is None else first
     known: dict[State, int] = {first: 0}
     states: list[State] = [first]
     came: list[tuple[int, tuple[str, str]]] = [(-1, ("", ""))]
@@ -88,6 +90,44 @@ def explore(model: Model, most: int = 5_000_000) -> Report:
         here += 1
     lost = _without_end(before, ends)
     return report("", 0) if lost is None else report("no way out", lost)
+
+
+def hunt(model: Model, seed: int, walks: int = 400, length: int = 400, most: int = 4_000) -> Report:
+    """For rules that are known to be wrong: walk at random, then explore what can be reached from there; quicker than from the start.
+
+    What it finds is as sure as what `explore` finds; that it finds nothing means nothing.
+    """
+    began = time.perf_counter()
+    turn = random.Random(seed)
+    states = steps = 0
+
+    def report(verdict: str, way: list[str]) -> Report:
+        return Report(verdict, states, steps, time.perf_counter() - began, tuple(way))
+
+    for _ in range(walks):
+        state = model.first()
+        way: list[str] = []
+        for _ in range(length):
+            choices = [step for step in model.steps(state) if step[1] != state]
+            steps += len(choices)
+            if not choices:
+                break
+            (who, what), state = turn.choice(choices)
+            way.append(f"{who}: {what}")
+            states += 1
+            trouble = model.broken(state)
+            if trouble:
+                return report(f"broken: {trouble}", way)
+        if model.ended(state):
+            continue
+        try:
+            found = explore(model, most, state)
+        except TooLarge:
+            continue
+        states, steps = states + found.states, steps + found.steps
+        if found.verdict:
+            return report(found.verdict, [*way, *found.trace])
+    return report("", [])
 
 
 def _without_end(before: list[list[int]], ends: list[int]) -> int | None:

@@ -52,14 +52,13 @@ class Rules(NamedTuple):
     """``_has_work`` does not look at what is on its way from the queue to a worker."""
     returns_unseen: bool = False
     """``_has_work`` does not notice that something has come back while it looked, but for a second look at the queue."""
-    unwatched_blindly: bool = False
-    """The last tick does not look again after saying that nobody watches."""
     line_forgotten: bool = False
     """What the socket did not take is not sent on by the loop, but by the next who sends."""
 
 
 class Config(NamedTuple):
-    """``plans``: what each caller does in turn: +n submits task n, -n waits for it."""
+    """``plans``: what each caller does in turn: +n submits task n, -n waits for it. window: as wide as answers open it. warm: they have,
+    and callers have waited, before the first step. closes: somebody drains. interrupts: Ctrl-C may come to who drives."""
 
     plans: tuple[tuple[int, ...], ...]
     links: int = 1
@@ -68,6 +67,7 @@ class Config(NamedTuple):
     to_host: int = 1
     closes: bool = False
     interrupts: bool = False
+    warm: bool = False
 
 
 class Actor(NamedTuple):
@@ -133,7 +133,13 @@ class LinkModel:
     def first(self) -> World:
         reading = self.rules.parking
         links = tuple(
-            Link(window=1, role=self.readers[i] if reading else FREE, armed=not reading) for i in range(self.config.links)
+            Link(
+                window=self.config.window if self.config.warm else 1,
+                role=self.readers[i] if reading else FREE,
+                armed=not reading,
+                assisted=reading and self.config.warm,
+            )
+            for i in range(self.config.links)
         )
         actors = [Actor("sleeps"), Actor("off"), *(Actor("plan") for _ in self.config.plans)]
         actors += [Actor("drain")] * self.config.closes
@@ -475,8 +481,7 @@ class LinkModel:
         if self.closer > 0 and world.actors[self.closer].at == "calm":
             told = _acting(world, self.closer, Actor("work", back="drain"))
         yield "waits for more", _acting(told, me, Actor("tick"))
-        on = Actor("off") if self.rules.unwatched_blindly else Actor("work", back="off")
-        after = _acting(told._replace(watched=False), me, on)
+        after = _acting(told._replace(watched=False), me, Actor("work", back="off"))
         if self.rules.parking:
             for number, link in enumerate(world.links):
                 if link.parked:
@@ -490,9 +495,7 @@ class LinkModel:
 
     def _drain(self, world: World, me: int, actor: Actor) -> Iterator[Step]:
         """Once all have been submitted, as at the end of a ``with`` block."""
-        submitted = all(
-            not any(task > 0 for task in plan[world.actors[2 + i].turn :]) for i, plan in enumerate(self.config.plans)
-        )
+        submitted = all(not any(task > 0 for task in plan[world.actors[2 + i].turn :]) for i, plan in enumerate(self.config.plans))
         if submitted:
             yield "drains", _acting(world._replace(draining=True, watched=True), me, Actor("work", back="drain"))
 

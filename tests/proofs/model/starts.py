@@ -30,6 +30,8 @@ class Rules(NamedTuple):
     """A failed start leaves the queue alone while any executor is left, even one that only starts; ticks start replacements."""
     ready_is_enough: bool = False
     """A start has succeeded when the worker says that it is ready, even if it then ends without beginning a call."""
+    unwatched_blindly: bool = False
+    """The last tick does not look again after saying that nobody watches."""
 
 
 class Config(NamedTuple):
@@ -52,6 +54,7 @@ class World(NamedTuple):
     killed: int = 0
     held: bool = False
     watched: bool = False
+    leaving: bool = False
     pauses: int = 0
 
 
@@ -95,14 +98,21 @@ class StartModel:
 
     def _tick(self, world: World) -> Iterator[Step]:
         executors = _executors(world)
-        if world.queue and world.watched and (not world.held or not executors):
+        if world.queue and world.watched and not world.leaving and (not world.held or not executors):
             more = max(0, min(world.queue - world.starting, self.config.most - executors))
             if more:
                 yield f"starts {more}", _grown(world, more)
         if world.held and world.pauses:
             yield "half a minute has passed", world._replace(held=False, pauses=world.pauses - 1)
-        if world.watched and not world.queue:
-            yield "stops watching", world._replace(watched=False)
+        if world.watched and not world.queue and not world.leaving:
+            yield "sees no work", world._replace(leaving=True)
+        if world.leaving:
+            after = world._replace(watched=False, leaving=False)
+            if world.queue and not self.rules.unwatched_blindly:
+                after = after._replace(watched=True)
+                if not _executors(world):
+                    after = _grown(after, 1)
+            yield "stops watching, and looks again", after
 
     def _start(self, world: World) -> Iterator[Step]:
         fates = self.config.fates

@@ -34,9 +34,10 @@ class Rules(NamedTuple):
     """Each switch puts one fault back. The first two are those of commit 19e4664, the others were found on the way from 7ded1ed."""
 
     counts_from_last: bool = False
-    """Credit is a number of *further* items, and dropped when the worker does not run that task."""
+    """As it was: credit is a number of *further* items, dropped when the worker does not run that task, and looked up twice, so that a
+    stream that ends in between is a KeyError, and ends the control thread."""
     control_dies: bool = False
-    """A stream that ends between the look-up and the use of its credit is a KeyError, and ends the worker's control thread."""
+    """Only the dropping and the KeyError, with credit that says how many in all."""
     said_unordered: bool = False
     """Who says how many were taken looks whether the task runs, and says it later: after others, even after the task's end."""
     not_said_again: bool = False
@@ -176,19 +177,20 @@ class StreamModel:
             return
         (number, taken), rest = world.orders[0], world.orders[1:]
         done = world._replace(orders=rest)
-        if worker.listens == "yes" and self.rules.counts_from_last:
+        if worker.listens == "yes" and (self.rules.counts_from_last or self.rules.control_dies):
             if worker.runs == number:
-                yield f"adds {taken} to the credit", done._replace(worker=worker._replace(tokens=min(ALL, worker.tokens + taken), woken=True))
+                yield f"looks for stream {number}", world._replace(worker=worker._replace(listens="found"))
             else:
                 yield f"drops the credit for stream {number}", done
-        elif worker.listens == "yes" and self.rules.control_dies:
-            knows = worker.runs == number
-            yield f"looks for stream {number}", world._replace(worker=worker._replace(listens="found")) if knows else done
         elif worker.listens == "found" and worker.runs != number:
             yield "dies of a KeyError", world._replace(worker=worker._replace(listens="no"))
+        elif worker.listens == "found" and self.rules.counts_from_last:
+            more = worker._replace(tokens=min(ALL, worker.tokens + taken), woken=True, listens="yes")
+            yield f"adds {taken} to the credit", done._replace(worker=more)
         elif worker.listens in ("yes", "found"):
-            yield f"knows that {taken} of stream {number} are taken", world._replace(
-                worker=worker._replace(known=(number, taken), listens="wakes")
+            yield (
+                f"knows that {taken} of stream {number} are taken",
+                world._replace(worker=worker._replace(known=(number, taken), listens="wakes")),
             )
         elif worker.listens == "wakes":
             yield "wakes the main thread", done._replace(worker=worker._replace(woken=True, listens="yes"))
