@@ -73,7 +73,7 @@ FAULTY = (
     Case("sends wait for the socket", Links(((1, 2, 3, 4, 5),), window=4), "blocking_send", hunted=True),
     Case("handed back by count", Links(((1, 2, 3),)), "returned_by_count", hunted=True),
     Case("window opened without the lock", Links(((1, 2, 3, -1, -2, -3),)), "unlocked_account", hunted=True),
-    Case("the line is forgotten", Links(((1, 2, 3),)), "line_forgotten"),
+    Case("the line is forgotten", Links(((1, 2, 3),)), "line_forgotten", hunted=True),
     Case("resumes after giving the role away", Links(((1, -1, 2, -2, 3),), window=1), "resume_after_release"),
     Case("does not see what is taken", Links(((1, 2),), closes=True), "taken_unseen"),
     Case("does not see what comes back", Links(((1, 2, 3),), closes=True), "returns_unseen", quick=False),

@@ -148,7 +148,7 @@ class LinkModel:
 
     def ended(self, world: World) -> bool:
         return world.done == self.tasks and all(
-            actor.at == "end" for i, actor in enumerate(world.actors) if 1 < i and i not in self.readers
+            actor.at == "end" for i, actor in enumerate(world.actors) if i > 1 and i not in self.readers
         )
 
     def broken(self, world: World) -> str:

@@ -35,7 +35,10 @@ class Rules(NamedTuple):
 
 
 class Config(NamedTuple):
-    """``fates``: what may become of a start: fails, killed, ready; and of a ready worker: answers, ends. most: executors. pauses: half minutes."""
+    """``fates``: what may become of a start: fails, killed, ready; and of a ready worker: answers, ends.
+
+    most: executors. pauses: how often half a minute passes.
+    """
 
     calls: int
     most: int
