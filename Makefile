@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 TOOLS := PATH="$(CURDIR)/$(BIN):$$PATH"
 CHAOS ?= --minutes 10 --seed 1 2 3 --threads 1 3 8 --foreign-load
 
-.PHONY: demo test check bench faults soak docs protos format clean
+.PHONY: demo test check bench faults soak prove docs protos format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -49,6 +49,10 @@ faults: $(STAMP)
 soak: $(STAMP)
 	$(TOOLS) $(BIN)/python tests/faults/soak.py $(ARGS)
 	$(TOOLS) $(BIN)/python tests/faults/chaos.py $(CHAOS)
+
+## prove    explore every interleaving of the task path's models; some minutes (ARGS=--traces shows what each old fault leads to)
+prove: $(STAMP)
+	cd tests/proofs && ../../$(BIN)/python -m model $(ARGS)
 
 ## protos   generate the flame.v1 code from its .proto files
 protos: $(STAMP)
