@@ -39,6 +39,10 @@ def fail() -> None:
     raise ValueError("on purpose")
 
 
+def items(count: int) -> Iterator[int]:
+    yield from range(count)
+
+
 class Counter:
     def __init__(self) -> None:
         self.count = 0
@@ -134,6 +138,41 @@ class EngineContract:
         assert (info.state, info.succeeded, info.failed) == (SessionState.OPEN, 1, 1)
         assert call.session.session_id in [info.session_id for info in connection.list_sessions()]
         call.session.close()
+
+    @pytest.mark.parametrize("count", [0, 5, 40])
+    def test_a_generator_opens_a_stream_and_gives_its_items(self, connection: Connection, services: BareServices, count: int) -> None:
+        call = Caller(connection, services, items)
+        task = call(count)
+        assert task.result(_PATIENCE) is None
+        assert task.is_stream
+        assert task.items == list(range(count))
+        call.session.close()
+
+    def test_a_stream_goes_on_when_its_items_are_taken_however_often_that_is_said(
+        self, connection: Connection, services: BareServices
+    ) -> None:
+        call = Caller(connection, services, items)
+        task = call(300)
+        while not task.done():
+            call.session.grant(task, len(task.items))
+            call.session.grant(task, max(0, len(task.items) - 7))  # late, and less than was said already
+            call.session.drive(task, task.done, 0.01)
+        assert task.items == list(range(300))
+        call.session.close()
+
+    def test_driving_ends_when_it_is_enough(self, connection: Connection, services: BareServices) -> None:
+        call = Caller(connection, services, add)
+        task = call(1)
+        call.session.drive(task, lambda: True, None)
+        assert task.result(_PATIENCE) == 1
+        call.session.close()
+
+    def test_a_session_that_is_closed_without_waiting_ends_every_task(self, connection: Connection, services: BareServices) -> None:
+        call = Caller(connection, services, add)
+        tasks = [call(number) for number in range(200)]
+        call.session.close(wait=False)
+        for task in tasks:
+            assert task.exception(_PATIENCE) is None or isinstance(task.exception(), FlameError)
 
     def test_closing_the_connection_twice_is_fine(self, engine: Engine, endpoint: str, services: BareServices) -> None:
         connection = engine.connect(endpoint, services)
