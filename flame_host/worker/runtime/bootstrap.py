@@ -169,8 +169,9 @@ class TaskOutput(io.TextIOBase):
 class Worker:
     """State of this process."""
 
-    def __init__(self, channel, memory, data_fd, control_fd, progress_fd):
+    def __init__(self, channel, memory, isolation, data_fd, control_fd, progress_fd):
         self.channel = channel
+        self.isolation = isolation
         self.data = socket.socket(fileno=data_fd)
         self.control = socket.socket(fileno=control_fd)
         self.receiver = channel.Receiver(self.data)
@@ -226,7 +227,7 @@ class Worker:
         os.environ.update(order["variables"])
         if order["cwd"]:
             os.chdir(order["cwd"])
-        _limit(order["limits"])
+        self.isolation._limit(order["limits"])
         self.checkpoint = order["checkpoint"]
         sys.path[:0] = order["paths"]
         sys.path.append(order["support"])
@@ -263,11 +264,12 @@ class Worker:
     def _remember_home(self):
         """What one task changes, the next does not see: directory, environment, signals, alarms, standard streams."""
         signal.signal(_INTERRUPTION, self._interrupted)
-        self.home = _Home()
+        self.home = self.isolation._Home()
         self.streams = (sys.stdout, sys.stderr)
+        dirtying = self.isolation._DIRTYING
 
         def notice(event, arguments):
-            if event in _DIRTYING:
+            if event in dirtying:
                 self.dirty = True
 
         sys.addaudithook(notice)
@@ -617,44 +619,9 @@ class _Unpicklable(Exception):
     """Carries the error of encoding a result."""
 
 
-class _Home:
-    """What every task finds as it was when the execution object had been loaded."""
-
-    def __init__(self):
-        self.cwd = os.getcwd()
-        self.environment = dict(os.environ)
-        self.handlers = {}
-        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-            handler = signal.getsignal(number)
-            if handler is not None:  # None: not set by Python
-                self.handlers[number] = handler
-        self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        self.timers = [timer for timer in _TIMERS if signal.getitimer(timer)[0] == 0]
-
-    def restore(self):
-        for timer in self.timers:
-            if signal.getitimer(timer)[0]:
-                signal.setitimer(timer, 0)
-        for number, handler in self.handlers.items():
-            if signal.getsignal(number) is not handler:
-                signal.signal(number, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
-        try:
-            here = os.getcwd()
-        except OSError:  # the task has removed it
-            here = ""
-        if here != self.cwd:
-            os.chdir(self.cwd)
-        if dict(os.environ) != self.environment:
-            os.environ.clear()
-            os.environ.update(self.environment)
-
-
 _PLAIN = frozenset({int, float, str, bool, type(None), bytes})
-_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _INTERRUPTION = signal.SIGRTMAX - 2
 """Nobody else's, we hope; a task that takes it for itself can only be killed."""
-_DIRTYING = frozenset({"os.chdir", "os.fchdir", "os.putenv", "os.unsetenv"})
 
 
 def _map_progress(fd):
@@ -663,24 +630,10 @@ def _map_progress(fd):
     return memoryview(mmap.mmap(fd, mmap.PAGESIZE)).cast("Q")
 
 
-def _limit(limits):
-    if not limits:
-        return
-    import resource
-
-    for name, value in limits.items():
-        which = getattr(resource, "RLIMIT_" + name.upper())
-        hard = resource.getrlimit(which)[1]
-        if hard != resource.RLIM_INFINITY:
-            value = min(value, hard)
-        # Over the soft limit of CPU time comes SIGXCPU, which says what happened; over the hard one a SIGKILL.
-        resource.setrlimit(which, (value, value + 1 if name == "cpu" and value != hard else value))
-
-
-def main(channel, memory, data_fd, control_fd, progress_fd):
+def main(channel, memory, isolation, data_fd, control_fd, progress_fd):
     """Entry point; see `flame_host.worker.process` for the command line."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the client's to act on
-    worker = Worker(channel, memory, data_fd, control_fd, progress_fd)
+    worker = Worker(channel, memory, isolation, data_fd, control_fd, progress_fd)
     threading.Thread(target=worker.listen, name="flame-control", daemon=True).start()
     try:
         if worker.start():
