@@ -1,7 +1,8 @@
 """Content-addressed directories that many processes share: made once, published by a marker, collected when nobody uses them.
 
-A directory is built in place, under an exclusive lock, and exists from the moment its marker does; whatever a killed process left
-without one is moved aside. A shared lock on the same file means "in use", and the kernel releases it however its holder ends.
+A directory is built in place, under an exclusive lock, and exists from the moment its marker does, which stands beside it: what is
+unpacked may have any name. Whatever a killed process left without one is moved aside. A shared lock on the same file means "in use",
+and the kernel releases it however its holder ends.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from flame_host import api
-from flame_host.api import FlameError, ProvisionError
+from flame_host._private import is_ours_alone, make_private
+from flame_host.api import ConfigError, FlameError, ProvisionError
+from flame_host.api.models import is_digest
 
-MARKER = ".complete"
+_MOST_TRASH = 4  # directories that wait to be deleted
 _LOOK_AGAIN = 0.01  # seconds between looks at what another process is building
 Build = Callable[[Path], "Mapping[str, Any] | None"]
 
@@ -63,13 +66,14 @@ class EntryInfo:
 
 
 class ContentStore:
-    """Directories ``<root>/<kind>/<key>``."""
+    """Directories ``<root>/<kind>/<key>``, each with its marker ``<root>/markers/<kind>-<key>.json``; a key is 64 hex digits."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def find(self, kind: str, key: str) -> Entry | None:
         """The directory if it is complete. Cheap: one lock, one small file."""
+        _check_key(key)
         lock = self._open_lock(kind, key)
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -86,6 +90,7 @@ class ContentStore:
         Args:
             build: fills the empty directory it is given and returns facts, kept in the marker.
         """
+        _check_key(key)
         begun = time.time()
         while True:
             entry = self.find(kind, key)
@@ -99,7 +104,7 @@ class ContentStore:
                 time.sleep(_LOOK_AGAIN)
                 continue
             try:
-                if _facts(self.root / kind / key) is None:
+                if self._facts(kind, key) is None:
                     self._raise_remembered(kind, key, begun)
                     self._build(kind, key, build)
                 fcntl.flock(lock, fcntl.LOCK_SH)  # not atomic: a collector may slip in between, so look again
@@ -131,9 +136,14 @@ class ContentStore:
     def discard(self, path: Path) -> None:
         """Out of the way by one rename. Deleting is left for later: files made just after a deletion are slow to make."""
         trash = self.root / "trash"
-        trash.mkdir(parents=True, exist_ok=True)
+        make_private(trash)
         with contextlib.suppress(FileNotFoundError):
             path.rename(trash / uuid.uuid4().hex)
+        # But not for ever: whoever makes broken packages must not fill the disk.
+        with contextlib.suppress(FileNotFoundError):  # another process empties it
+            waiting = sorted(trash.iterdir(), key=lambda path: path.lstat().st_ctime_ns)
+            for path in waiting[:-_MOST_TRASH]:
+                shutil.rmtree(path, ignore_errors=True)
 
     def empty_trash(self) -> None:
         shutil.rmtree(self.root / "trash", ignore_errors=True)
@@ -142,8 +152,10 @@ class ContentStore:
 
     def _build(self, kind: str, key: str, build: Build) -> None:
         directory = self.root / kind / key
+        marker = self._marker(kind, key)
+        marker.unlink(missing_ok=True)
         self.discard(directory)
-        directory.mkdir(parents=True)
+        make_private(directory)
         try:
             facts = build(directory) or {}
         except BaseException as error:
@@ -151,19 +163,24 @@ class ContentStore:
             if isinstance(error, FlameError):
                 self._remember(kind, key, error)
             raise
-        marker = directory / f"{MARKER}.new"
-        with marker.open("w") as stream:
+        make_private(marker.parent)
+        new = marker.with_suffix(".new")
+        with new.open("w") as stream:
             json.dump({"facts": dict(facts), "made": time.time()}, stream)
             stream.flush()
             os.fsync(stream.fileno())
-        marker.rename(directory / MARKER)
+        new.rename(marker)
 
     def _entry(self, kind: str, key: str, lock: int) -> Entry | None:
         directory = self.root / kind / key
-        facts = _facts(directory)
+        facts = self._facts(kind, key)
         if facts is None:
             os.close(lock)
             return None
+        problem = is_ours_alone(directory)
+        if problem:
+            os.close(lock)
+            raise ProvisionError(f"{directory} {problem}, and what stands there is run", hint="remove it, and look who could write there")
         os.utime(lock)
         return Entry(directory, facts, lock)
 
@@ -172,7 +189,7 @@ class ContentStore:
         try:
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(path.parent)
             return self._open_lock(kind, key)
 
     def _info(self, kind: str, path: Path) -> EntryInfo:
@@ -185,7 +202,7 @@ class ContentStore:
         finally:
             last_use = os.fstat(lock).st_mtime
             os.close(lock)
-        facts = _facts(path)
+        facts = self._facts(kind, path.name)
         return EntryInfo(kind, path.name, path, _size(path), last_use, in_use, facts is not None, facts or {})
 
     def _remove(self, info: EntryInfo) -> bool:
@@ -193,13 +210,24 @@ class ContentStore:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             with contextlib.suppress(FileNotFoundError):
-                (info.path / MARKER).unlink()
+                self._marker(info.kind, info.key).unlink()
             self.discard(info.path)
             return True
         except BlockingIOError:  # taken into use since we looked
             return False
         finally:
             os.close(lock)
+
+    def _marker(self, kind: str, key: str) -> Path:
+        return self.root / "markers" / f"{kind}-{key}.json"
+
+    def _facts(self, kind: str, key: str) -> Mapping[str, Any] | None:
+        """What the marker says; None without one, when it is damaged, or when its directory is gone: it has to be made anew."""
+        try:
+            facts = json.loads(self._marker(kind, key).read_bytes())["facts"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+        return facts if isinstance(facts, dict) and os.path.lexists(self.root / kind / key) else None
 
     # ------------------------------------------------------------------------------------------------ failures
 
@@ -208,7 +236,7 @@ class ContentStore:
 
     def _remember(self, kind: str, key: str, error: FlameError) -> None:
         path = self._failure(kind, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
         state = {name: value for name, value in vars(error).items() if isinstance(value, (str, int, float))}
         new = path.with_suffix(f".{os.getpid()}")
         new.write_text(json.dumps({"type": type(error).__name__, "state": state, "time": time.time()}))
@@ -230,13 +258,10 @@ class ContentStore:
         raise error
 
 
-def _facts(directory: Path) -> Mapping[str, Any] | None:
-    """What the marker says; None without a marker, or when it is damaged: then the directory has to be made anew."""
-    try:
-        facts = json.loads((directory / MARKER).read_bytes())["facts"]
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
-        return None
-    return facts if isinstance(facts, dict) else None
+def _check_key(key: str) -> None:
+    """A key becomes a path; whoever chose it, it must not lead elsewhere."""
+    if not is_digest(key):
+        raise ConfigError(f"{key!r:.100} is no key of a directory", hint="a key has 64 digits of 0-9 and a-f")
 
 
 def _size(directory: Path) -> int:

@@ -63,7 +63,7 @@ def read_project(tree: Path) -> Project:
 
 def _project_root(tree: Path) -> Path:
     """The tree, or the one directory that is all of it: ``tar -czf app.tar.gz app/``."""
-    entries = [entry for entry in tree.iterdir() if entry.name != ".complete"]
+    entries = list(tree.iterdir())
     if len(entries) == 1 and entries[0].is_dir() and any((entries[0] / name).exists() for name in _PROJECT_FILES):
         return entries[0]
     return tree

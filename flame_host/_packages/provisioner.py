@@ -23,6 +23,7 @@ from typing import Any
 from flame_host._packages.directories import ContentStore, Entry
 from flame_host._packages.project import Project, read_project
 from flame_host._plugins.catalog import Catalog
+from flame_host._private import make_private
 from flame_host._settings import Settings
 from flame_host.api import (
     Application,
@@ -164,7 +165,7 @@ class Provisioner:
 
     def _install(self, application: Application, installer: Installer, request: InstallRequest) -> Mapping[str, Any]:
         self._tell("install", application)
-        request.log.parent.mkdir(parents=True, exist_ok=True)
+        make_private(request.log.parent)
         request = replace(
             request,
             deadline=self._settings.install_seconds,
@@ -192,7 +193,7 @@ class Provisioner:
             return
         copy = request.target.with_name(f".{request.target.name}.source")
         shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(source, copy, symlinks=True, ignore=shutil.ignore_patterns(".complete"))
+        shutil.copytree(source, copy, symlinks=True)
         try:
             yield replace(request, requirements=replace(request.requirements, build=copy))
         finally:
@@ -265,7 +266,7 @@ def _digest(path: Path) -> str:
 
 
 def _key(**parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _fingerprint(python: Path) -> str:

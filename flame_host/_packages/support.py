@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from flame_host._private import make_private
+
 CLIENT_MODULES = (
     "flamepy",
     "flame_host",
@@ -75,7 +77,7 @@ def _plugin_links() -> Iterator[tuple[str, Path]]:
 
 def _make(directory: Path, links: dict[str, Path]) -> None:
     building = directory.with_name(f".{directory.name}.{os.getpid()}")
-    building.mkdir(parents=True, exist_ok=True)
+    make_private(building)
     for name, target in links.items():
         link = building / name
         if not link.is_symlink():

@@ -70,7 +70,8 @@ from flame_host.api.models import (
     buffer_size,
     buffer_view,
 )
-from flame_host.api.negotiation import Want, Wants, distribution_of, intersect_policies, negotiate
+from flame_host.api.negotiation import Want, Wants, distribution_of, negotiate
+from flame_host.api.policy import check_format, decoders, denies, intersect_policies, parse_policy
 from flame_host.api.providers import (
     Archiver,
     Cache,
@@ -86,6 +87,7 @@ from flame_host.api.providers import (
     Store,
     Task,
 )
+from flame_host.api.redaction import without_secrets
 
 __all__ = [
     "API_VERSION",
@@ -166,10 +168,15 @@ __all__ = [
     "WorkerStartError",
     "buffer_size",
     "buffer_view",
+    "check_format",
+    "decoders",
+    "denies",
     "distribution_of",
     "hookimpl",
     "intersect_policies",
     "last_lines",
     "negotiate",
+    "parse_policy",
     "run_command",
+    "without_secrets",
 ]

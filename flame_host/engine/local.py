@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from flame_host._private import make_private
 from flame_host.api import (
     Application,
     Capabilities,
@@ -19,6 +20,8 @@ from flame_host.api import (
     Session,
     SessionInfo,
     SessionSpec,
+    decoders,
+    denies,
 )
 from flame_host.engine.executor import Executor
 from flame_host.engine.objects import SharedObjects
@@ -130,7 +133,8 @@ class LocalConnection:
             "limits": {},
             "paths": [str(path) for path in environment.paths],
             "support": str(self.services.support(environment, plan)),
-            "codecs": {format: self.services.serializer(format).codec for format in plan.serializers},
+            "codecs": {format: serializer.codec for format, serializer in decoders(plan, self.services.serializer).items()},
+            "inside": [str(path) for path in environment.paths] if denies(plan.policy, "pickle") else None,
             "format": plan.serializer,
         }
 
@@ -166,7 +170,7 @@ class LocalConnection:
     def _working_directory(self, application: Application, tree: Path | None) -> Path:
         """The application's current directory: files of the package can be read there by relative names."""
         directory = Path(application.working_directory or self.services.root / "work" / application.name)
-        directory.mkdir(parents=True, exist_ok=True)
+        make_private(directory)
         for entry in tree.iterdir() if tree is not None else ():
             link = directory / entry.name
             if link.is_symlink() and os.readlink(link) != str(entry):

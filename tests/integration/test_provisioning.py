@@ -234,7 +234,7 @@ def test_a_project_with_a_setup_py_is_really_built(tmp_path: Path, wheelhouse: P
     assert ask(lease, "import built; print(built.VERSION)") == "1"
     tree = lease.environment.tree
     assert tree is not None
-    assert sorted(path.name for path in tree.iterdir()) == [".complete", "built.py", "setup.py"]
+    assert sorted(path.name for path in tree.iterdir()) == ["built.py", "setup.py"]
 
 
 def test_a_wheel_is_a_package(tmp_path: Path, host: Host):

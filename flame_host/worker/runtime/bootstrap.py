@@ -6,7 +6,6 @@ so that a call can be interrupted, and calls not yet begun can be handed back, w
 """
 
 import errno
-import functools
 import io
 import json
 import os
@@ -169,7 +168,7 @@ class TaskOutput(io.TextIOBase):
 class Worker:
     """State of this process."""
 
-    def __init__(self, channel, memory, isolation, data_fd, control_fd, progress_fd):
+    def __init__(self, channel, memory, isolation, forked, data_fd, control_fd, progress_fd):
         self.channel = channel
         self.isolation = isolation
         self.data = socket.socket(fileno=data_fd)
@@ -196,8 +195,9 @@ class Worker:
         self.credits = {}
         self.checkpoint = self.unsaved = 0
         self.loop = None
-        self.dirty = False
-        self.home = None
+        self.home = isolation._Home()
+        self.forks = forked.Forks
+        self.forked = None
         self.unwanted = set()
         self.shielded = False
         self.hurried = False
@@ -254,35 +254,21 @@ class Worker:
         format, data, buffers = reference
         codec = self._codec(format)
         load = getattr(codec, "loads_code", codec.loads)  # a door of its own, where a format has one
-        target = load(self.channel.view_of(data), buffers=[self.channel.writable_view_of(part) for part in buffers])
+        limited = order["inside"] is not None and load is not codec.loads
+        allow = {"allow": self.isolation.inside(order["inside"])} if limited else {}
+        target = load(self.channel.view_of(data), buffers=[self.channel.writable_view_of(part) for part in buffers], **allow)
         if order["instantiate"]:
             target = target()
         self.target = target
         self.methods = {b"": target}
         self._remember_home()
+        if order["isolation"] == "process":
+            self.forked = self.forks(self)
 
     def _remember_home(self):
-        """What one task changes, the next does not see: directory, environment, signals, alarms, standard streams."""
+        """What one task changes, the next does not see; see `isolation`."""
         signal.signal(_INTERRUPTION, self._interrupted)
-        self.home = self.isolation._Home()
-        self.streams = (sys.stdout, sys.stderr)
-        dirtying = self.isolation._DIRTYING
-
-        def notice(event, arguments):
-            if event in dirtying:
-                self.dirty = True
-
-        sys.addaudithook(notice)
-        for name in ("signal", "alarm", "setitimer", "pthread_sigmask"):  # of these there are no audit events
-            setattr(signal, name, self._noticed(getattr(signal, name)))
-
-    def _noticed(self, function):
-        @functools.wraps(function)
-        def noticed(*args, **kwargs):
-            self.dirty = True
-            return function(*args, **kwargs)
-
-        return noticed
+        self.home.remember()
 
     # ------------------------------------------------------------------------------------------------ calls
 
@@ -298,8 +284,13 @@ class Worker:
                         frame = queue.popleft()
                     except IndexError:  # handed back by the control thread in between
                         break
-                    self._run(frame)
+                    if self.forked is None:
+                        self._run(frame)
+                    else:
+                        self.forked(frame)
                 self.flush()
+                self.home.next_look = 0.0  # nothing else to do: nobody waits for it
+                self.home.look()
                 with self.reading:
                     for frame in self._receive():
                         if frame[0] == call:
@@ -378,11 +369,9 @@ class Worker:
             os._exit(0)
 
     def _clean_up(self):
-        if self.dirty:
-            self.home.restore()
-            self.dirty = False
-        if sys.stdout is not self.streams[0] or sys.stderr is not self.streams[1]:
-            sys.stdout, sys.stderr = self.streams
+        self.home.look()
+        if sys.stdout is not self.stdout or sys.stderr is not self.stderr:
+            sys.stdout, sys.stderr = self.stdout, self.stderr
         if self.stdout.partial or self.stderr.partial:
             self.stdout.flush()
             self.stderr.flush()
@@ -456,7 +445,7 @@ class Worker:
                 return
 
     def _event_loop(self):
-        if self.loop is None:
+        if self.loop is None or self.loop.is_closed():
             import asyncio
 
             self.loop = asyncio.new_event_loop()
@@ -630,10 +619,10 @@ def _map_progress(fd):
     return memoryview(mmap.mmap(fd, mmap.PAGESIZE)).cast("Q")
 
 
-def main(channel, memory, isolation, data_fd, control_fd, progress_fd):
+def main(channel, memory, isolation, forked, data_fd, control_fd, progress_fd):
     """Entry point; see `flame_host.worker.process` for the command line."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the client's to act on
-    worker = Worker(channel, memory, isolation, data_fd, control_fd, progress_fd)
+    worker = Worker(channel, memory, isolation, forked, data_fd, control_fd, progress_fd)
     threading.Thread(target=worker.listen, name="flame-control", daemon=True).start()
     try:
         if worker.start():

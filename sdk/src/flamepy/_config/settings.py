@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flame_host.api import ConfigError, Want, Wants, intersect_policies
+from flame_host.api import ConfigError, Want, Wants, intersect_policies, parse_policy
 from flamepy._config.flame_yaml import FlameContext, merged_excludes, unknown_key
 
 _LISTS = ("stores", "archivers", "installers", "serializers", "caches")
@@ -94,7 +94,7 @@ def resolve(project: Path, keywords: Mapping[str, Any], context: FlameContext | 
         python=first("python", ""),
         logs=logs,
         wants=Wants(families),
-        policy=intersect_policies(*(layer.values.get("policy", {}) for layer in layers)),
+        policy=intersect_policies(*(parse_policy(layer.values.get("policy"), layer.origin("policy")) for layer in layers)),
         context=context,
         origins=origins,
     )
@@ -116,8 +116,7 @@ def _environment() -> _Layer:
     if "engine" not in values and os.environ.get("FLAME_ENDPOINT"):
         values["engine"], places["engine"] = os.environ["FLAME_ENDPOINT"], "FLAME_ENDPOINT"
     if os.environ.get("FLAME_POLICY"):
-        pairs = [item.partition("=") for item in os.environ["FLAME_POLICY"].split(",")]
-        values["policy"] = {key.strip(): value.strip() for key, _, value in pairs}
+        values["policy"], places["policy"] = os.environ["FLAME_POLICY"], "FLAME_POLICY"
     return _Layer(values, "environment", places)
 
 

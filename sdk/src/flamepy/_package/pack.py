@@ -251,7 +251,7 @@ def pack(root: str | Path, archiver: Archiver, cellar: Path, *, excludes: Iterab
     files = _listed(walk, Listing(cellar, project, [*excludes, "/", *includes]))
     started = time.time_ns()
     key, newest = _quick_key(project, files, archiver.name)
-    cellar.mkdir(parents=True, exist_ok=True)
+    cellar.mkdir(mode=0o700, parents=True, exist_ok=True)
     index = cellar / f"{key}.json"
     known = _known(index, cellar)
     if known is not None:

@@ -155,6 +155,8 @@ class Runner:
         self._client = client = acquire(settings.engine)
         undo.callback(release, client)
         policy = intersect_policies(client.host.settings.policy, settings.policy)
+        client.policies[self.name] = policy
+        undo.callback(client.policies.pop, self.name, None)
         plan = negotiate(settings.wants, client.host.capabilities(), _workers_capabilities(client, settings), policy)
         package = self._publish(client, plan, settings, undo) if self._packs else None
         template = client.connection.get_application(settings.context.template)
@@ -318,7 +320,7 @@ class Runner:
             resreq: what a worker needs, ``"cpu=1,mem=2g"``.
             args, kwargs: for the constructor of a class.
             stateful: the opposite of ``autoscale``, in the words of Flame.
-            spec: ``min_instances``, ``max_instances``, ``retries``, ``timeout``, ``priority``, ``checkpoint``; see
+            spec: ``min_instances``, ``max_instances``, ``retries``, ``timeout``, ``priority``, ``checkpoint``, ``isolation``; see
                 `flame_host.api.SessionSpec`.
         """
         client, application, settings = self._opened()
