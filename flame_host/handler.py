@@ -33,7 +33,7 @@ from flame_host.serverless.formats import (
     encode,
     result_limit,
 )
-from flame_host.serverless.manifest import find_manifest, load_manifest
+from flame_host.serverless.manifest import declared_methods, find_manifest, load_manifest
 from flame_host.serverless.signatures import check_arguments
 
 __all__ = [
@@ -99,7 +99,9 @@ def _arguments(job_input: Mapping[str, Any], codec: Codec) -> tuple[list[Any], d
 class _Worker:
     def __init__(self, registry: dict[str, Any]) -> None:
         self._registry = registry
-        self._formats = Formats(find_manifest())
+        manifest = find_manifest()
+        self._formats = Formats(manifest)
+        self._declared = declared_methods(manifest)
         self._instances = Instances()
 
     def answer(self, job: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,7 +121,7 @@ class _Worker:
             args, kwargs = _arguments(job_input, codec)
             value = run(
                 self._registry[name], args, kwargs, job_input, codec,
-                instances=self._instances, public_only=self._formats.pickle_denied,
+                instances=self._instances, public_only=self._formats.pickle_denied, declared=self._declared.get(name),
             )  # fmt: skip
             answer = {"success": True, "result": encode(value, codec, result_limit(), "the result")}
         except KeyboardInterrupt:  # the operator's, not the function's

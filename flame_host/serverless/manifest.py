@@ -98,6 +98,19 @@ def complaint_about(manifest: object) -> str:
     return ""
 
 
+def declared_methods(manifest: Mapping[str, Any]) -> dict[str, frozenset[str]]:
+    """What may be called of each class the manifest knows, by the name it is registered under; of a function, nothing."""
+    found = {}
+    for about in manifest["resources"].values():
+        functions = about.get("functions") if isinstance(about, Mapping) else None
+        for function in functions if isinstance(functions, list) else ():
+            if isinstance(function, Mapping) and isinstance(function.get("name"), str):
+                methods = function.get("methods")
+                names = {str(method.get("name")) for method in methods if isinstance(method, Mapping)} if isinstance(methods, list) else ()
+                found[function["name"]] = frozenset(names)
+    return found
+
+
 def who_am_i() -> str:
     """The resource this process serves, as its deployment says; empty outside of a worker."""
     for name in ("FLASH_RESOURCE_NAME", "FLAME_RESOURCE_NAME", "RUNPOD_ENDPOINT_ID"):

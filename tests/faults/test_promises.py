@@ -534,3 +534,47 @@ def test_the_inline_engine_refuses_what_it_cannot_isolate(tmp_path: Path, faults
         with pytest.raises(ConfigError, match="isolat"):
             rr.service(len, isolation="process")
     disconnect()
+
+
+# ---------------------------------------------------------------------------------------------------- 8: methods of handlers
+
+
+def test_a_job_calls_the_methods_that_the_manifest_declares_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, row: Any):
+    import json
+
+    from flame_host.handler import create_handler
+
+    class Ancestor:
+        def inherited(self) -> str:
+            return "inherited"
+
+    class Shop(Ancestor):
+        def add(self) -> str:
+            return "added"
+
+        def wipe(self) -> str:
+            raise AssertionError("was called")
+
+    class Opened:
+        def unlink(self) -> str:
+            raise AssertionError("was called")
+
+    def open_it() -> Opened:
+        return Opened()
+
+    functions = [{"name": "Shop", "is_class": True, "methods": [{"name": "add"}]}, {"name": "open_it"}]
+    manifest = {"version": "1.0", "resources": {"one": {"functions": functions}}, "function_registry": {}}
+    (tmp_path / "flash_manifest.json").write_text(json.dumps(manifest))
+    monkeypatch.chdir(tmp_path)
+    handler = create_handler({"Shop": Shop, "open_it": open_it, "elsewhere": open_it})
+
+    def call(name: str, method: str) -> dict[str, Any]:
+        given = {"function_name": name, "execution_type": "class", "method_name": method, "format": "json/1"}
+        return handler({"input": given})
+
+    for method in ("add", "inherited"):
+        assert call("Shop", method)["success"], method
+    refused = [call("Shop", "wipe"), call("Shop", "__init_subclass__"), call("Shop", "__class__")]
+    assert all("no method that the manifest declares" in answer["error"] for answer in refused)
+    assert all("is a function" in call(name, "unlink")["error"] for name in ("open_it", "elsewhere"))
+    row("undeclared methods, methods of a function's result", "refused", "5 of 5 refused", "2 of 2 declared ones called")

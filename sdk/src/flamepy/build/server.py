@@ -3,21 +3,25 @@
 ::
 
     with HandlerServer("archive.tar.gz") as server:
-        requests.post(f"{server.url}/runsync", json={"input": {"function_name": "infer", "args": []}})
+        headers = {"Authorization": f"Bearer {server.token}"}
+        requests.post(f"{server.url}/runsync", json={"input": {"function_name": "infer", "args": []}}, headers=headers)
 
 ``POST /runsync`` gives the finished job, ``POST /run`` its identifier, ``GET`` or ``POST /status/<id>`` how it stands, ``POST
 /cancel/<id>`` takes it back. Each is there for the archive as a whole, where the function's name finds the resource, and below
 ``/<resource>``, which is also how the resources reach each other. ``GET /`` says what is served.
 
-A request carries code to run (a pickle), so only programs of this machine are listened to, and no page in its browser is: the server
+A request carries code to run (a pickle), so nobody is listened to who does not show the server's token, a random one unless one is
+given: ``Authorization: Bearer <token>``. Other users of this machine can reach the port, and so can a page in a browser. The server
 binds the loopback address, and refuses what is not ``application/json`` or was meant for another host name.
 """
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
 import json
 import logging
+import secrets
 import socket
 import threading
 from http import HTTPStatus
@@ -52,18 +56,26 @@ class HandlerServer:
 
     Args:
         port: 0 takes a free one.
-        host: address to listen at. Anybody who can reach it can run code here as this user.
+        host: address to listen at. Anybody who can reach it and knows the token can run code here as this user.
         services: host to unpack and run it on.
+        token: what requests have to show; by default a random one.
+
+    Attributes:
+        token: for the header ``Authorization: Bearer <token>``.
 
     Raises:
         PackageError, ProvisionError: see `Deployment`. OSError: the port is taken.
     """
 
-    def __init__(self, archive: str | Path, *, host: str = "127.0.0.1", port: int = 0, services: Host | None = None) -> None:
+    def __init__(
+        self, archive: str | Path, *, host: str = "127.0.0.1", port: int = 0, services: Host | None = None, token: str = ""
+    ) -> None:
+        self.token = token or secrets.token_urlsafe(32)
         self._http = _Listener((host, port), _Requests)
+        self._http.token = self.token.encode()
         try:
             # The port must be known first: the workers' environment says where the other resources are.
-            self._http.deployment = Deployment(archive, self.url_of, host=services)
+            self._http.deployment = Deployment(archive, self.url_of, host=services, key=self.token)
         except BaseException:
             self._http.server_close()
             raise
@@ -105,6 +117,7 @@ class HandlerServer:
 
 class _Listener(ThreadingHTTPServer):
     deployment: Deployment
+    token: bytes
     daemon_threads = True
     request_queue_size = 128
 
@@ -150,8 +163,9 @@ class _Requests(BaseHTTPRequestHandler):
     def _answer(self, method: str) -> None:
         status = HTTPStatus.OK
         try:
-            body = self._body() if method == "POST" else b""
+            self._check_token()
             self._check_origin()
+            body = self._body() if method == "POST" else b""
             answer = self._route(method, body)
         except _Refused as refused:
             status, answer = refused.status, {"error": str(refused)}
@@ -162,10 +176,17 @@ class _Requests(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
+        if status is HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", "Bearer")
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(data)
+
+    def _check_token(self) -> None:
+        kind, _, shown = self.headers.get("Authorization", "").partition(" ")
+        if kind.lower() != "bearer" or not hmac.compare_digest(shown.strip().encode("utf-8", "surrogateescape"), self._listener.token):
+            raise _Refused(HTTPStatus.UNAUTHORIZED, "show the token that was printed with the address:  Authorization: Bearer <token>")
 
     def _body(self) -> bytes:
         length = self.headers.get("Content-Length", "")

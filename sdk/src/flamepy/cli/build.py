@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -119,11 +120,14 @@ def undeploy(project: Project = Path("."), json: Json = False) -> None:
 
 def serve_handler(
     archive: Annotated[Path, typer.Argument(help="What flame build made.")],
-    host: Annotated[str, typer.Option("--host", help="Address to listen at; whoever reaches it can run code here.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option("--host", help="Address to listen at; whoever reaches it and has the token can run code here.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="0 takes a free one.")] = 8888,
     json: Json = False,
 ) -> None:
-    """Serve a built archive over HTTP until interrupted. With JSON, one line says where, once it listens."""
+    """Serve a built archive over HTTP until interrupted. With JSON, one line says where, once it listens.
+
+    The token that requests have to show is FLAME_ENDPOINT_KEY, or else a random one.
+    """
     with errors(), _terminated_like_interrupted():
         server = _opened(archive, host, port)
         try:
@@ -140,7 +144,7 @@ def _opened(archive: Path, host: str, port: int) -> Any:
     from flamepy.build.server import HandlerServer
 
     try:
-        return HandlerServer(archive, host=host, port=port)
+        return HandlerServer(archive, host=host, port=port, token=os.environ.get("FLAME_ENDPOINT_KEY", ""))
     except (OSError, OverflowError) as error:
         if isinstance(error, FlameError):
             raise
@@ -152,9 +156,10 @@ def _announce(server: Any, json: bool) -> None:
     if json:
         import json as encoder
 
-        typer.echo(encoder.dumps({"url": server.url, "resources": resources}))  # on one line, for whoever waits for it
+        typer.echo(encoder.dumps({"url": server.url, "token": server.token, "resources": resources}))  # on one line, for whoever waits for it
     else:
         typer.echo(f"serving {server.url}  (POST /runsync, POST /run, GET /status/<id>; Ctrl-C ends it)")
+        typer.echo(f"requests show its token:  Authorization: Bearer {server.token}")
         table(("resource", "url"), list(resources.items()))
     sys.stdout.flush()
 
