@@ -1,7 +1,7 @@
 """Which files of a project travel, and the archive made of them.
 
-The rules, later ones deciding: version-control data, caches and secrets; the documents' defaults; ``.gitignore`` (nested ones too);
-``.flameignore``; ``exclude`` and the Runner's own excludes; ``include``. All are patterns as in ``.gitignore``. As with git, a
+The rules, later ones deciding: version-control data and caches; the documents' defaults; ``.gitignore`` (nested ones too);
+``.flameignore``; ``exclude`` and the Runner's own excludes; what looks like a secret; ``include``. All are patterns as in ``.gitignore``. As with git, a
 pattern does not bring back what lies in a directory that is left out, unless ``include`` names a path inside it.
 
 The project itself is only read. Archives are kept in the host's directory under ``packs/``, where an unchanged project finds the
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from flame_host.api import Archiver, ConfigError, Member, MemberKind, PackageError
 from flamepy._config.flame_yaml import DEFAULT_EXCLUDES
 from flamepy._package.listing import Listing
+from flamepy._package.secrets import SECRETS
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -34,10 +35,6 @@ _VERSION_CONTROL = (".git", ".hg", ".svn", ".bzr", "CVS/")
 _CACHES = (
     ".mypy_cache/", ".ruff_cache/", ".pytest_cache/", ".hypothesis/", ".tox/", ".nox/", ".cache/", ".ipynb_checkpoints/", "node_modules/",
     "*.egg-info/", ".eggs/", ".DS_Store", ".coverage", ".idea/", ".vscode/", ".flameignore", "*.pyo", "*.swp",
-)  # fmt: skip
-_SECRETS = (
-    ".env*", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", ".netrc", ".pypirc", ".npmrc",
-    ".htpasswd", ".git-credentials", ".aws/", ".ssh/", ".gnupg/", ".kube/", "*.kdbx",
 )  # fmt: skip
 _MOST_FILES = 200_000
 _WHOLE = 4 << 20  # bytes up to which a file is read at once
@@ -97,7 +94,7 @@ class _Rules:
         if not path.startswith(self.base):
             return None
         result = self._spec.check_file(path[len(self.base) :])
-        if result.include is None or result.index is None:
+        if result.include is None or result.index is None or (self.secret and not result.include):
             return None
         return bool(result.include) == self.keep, f"{self.source}: {self.patterns[result.index]}"
 
@@ -113,12 +110,13 @@ class _Walk:
         self.visited: list[str] = []
         self.first = [
             _Rules("cache", _CACHES),
-            _Rules("looks like a secret", _SECRETS, secret=True),
             _Rules("default", DEFAULT_EXCLUDES),
         ]
         self.never = _Rules("version control", _VERSION_CONTROL)
-        self.last = [_Rules("exclude", own), _Rules("include", includes, keep=True)]
-        self.include = self.last[1]
+        # Behind everything but include: neither a nested .gitignore nor an exclude brings a secret back.
+        secrets = _Rules("looks like a secret", SECRETS, secret=True)
+        self.last = [_Rules("exclude", own), secrets, _Rules("include", includes, keep=True)]
+        self.include = self.last[-1]
         flameignore = _lines(root / ".flameignore")
         if flameignore:
             self.last.insert(0, _Rules(".flameignore", flameignore))

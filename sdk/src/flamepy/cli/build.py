@@ -120,7 +120,9 @@ def undeploy(project: Project = Path("."), json: Json = False) -> None:
 
 def serve_handler(
     archive: Annotated[Path, typer.Argument(help="What flame build made.")],
-    host: Annotated[str, typer.Option("--host", help="Address to listen at; whoever reaches it and has the token can run code here.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen at; whoever reaches it and has the token can run code here.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="0 takes a free one.")] = 8888,
     json: Json = False,
 ) -> None:
@@ -156,7 +158,9 @@ def _announce(server: Any, json: bool) -> None:
     if json:
         import json as encoder
 
-        typer.echo(encoder.dumps({"url": server.url, "token": server.token, "resources": resources}))  # on one line, for whoever waits for it
+        typer.echo(
+            encoder.dumps({"url": server.url, "token": server.token, "resources": resources})
+        )  # on one line, for whoever waits for it
     else:
         typer.echo(f"serving {server.url}  (POST /runsync, POST /run, GET /status/<id>; Ctrl-C ends it)")
         typer.echo(f"requests show its token:  Authorization: Bearer {server.token}")
