@@ -95,8 +95,8 @@ def _read(path: Path) -> Mapping[str, Any]:
         import tomli as tomllib
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: {error!s:.500}") from error
 
 
 def _take(values: dict[str, Any], key: str, value: Any, origin: str) -> None:

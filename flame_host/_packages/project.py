@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import re
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from flame_host._packages.reading import check_requirements, head_of, parse_toml, script_block, text_of
 from flame_host.api import ConfigError, Requirements
 
 _PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "requirements.txt", "PKG-INFO")
-_SCRIPT_BLOCK = re.compile(r"(?m)^# /// script\s*$\n(?P<body>(?:^#(?:| .*)$\n)+?)^# ///\s*$")
 _COMPILED_BACKENDS = ("maturin", "scikit_build_core", "mesonpy")
 
 
@@ -56,8 +54,8 @@ def read_project(tree: Path) -> Project:
     root = _project_root(tree)
     requirements = _read(root)
     digest = hashlib.sha256()
-    for path in requirements.files:
-        digest.update((root / path).read_bytes())
+    for path in check_requirements(tree, [root / path for path in requirements.files]):
+        digest.update(path.read_bytes())
     return Project(str(root.relative_to(tree)), requirements, digest.hexdigest() if requirements.files else "")
 
 
@@ -90,7 +88,7 @@ def _read(root: Path) -> Requirements:
 
 
 def _is_setup(path: Path) -> bool:
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = head_of(path)
     return "setup(" in text if path.suffix == ".py" else "[metadata]" in text or "[options]" in text
 
 
@@ -98,36 +96,39 @@ def _from_pyproject(root: Path) -> Requirements | None:
     """None when the file only configures tools."""
     table = read_toml(root / "pyproject.toml")
     project = table.get("project")
-    tool = table.get("tool", {}).get("flame", {})
+    if project is not None:
+        project = _table(project, "[project]")
+    tool = _table(_table(table.get("tool", {}), "[tool]").get("flame", {}), "[tool.flame]")
     if project is None:
-        if "build-system" in table and ((root / "setup.py").is_file() or "poetry" in table.get("tool", {})):
+        if "build-system" in table and ((root / "setup.py").is_file() or "poetry" in _table(table.get("tool", {}), "[tool]")):
             return Requirements(build=Path("."), source_paths=(), origin="pyproject.toml [build-system]")
         return None
-    dynamic = set(project.get("dynamic", ()))
+    dynamic = set(_strings(project.get("dynamic", []), "[project] dynamic"))
     python = str(project.get("requires-python", ""))
     if tool.get("build") or dynamic & {"dependencies", "optional-dependencies"} or _is_compiled(root, table):
         return Requirements(build=Path("."), source_paths=(), python=python, origin="pyproject.toml (has to be built)")
     dependencies = _strings(project.get("dependencies", []), "[project] dependencies")
-    for extra in tool.get("extras", ()):
+    for extra in _strings(tool.get("extras", []), "[tool.flame] extras"):
         dependencies += _extra(project, extra)
-    for group in tool.get("groups", ()):
-        dependencies += _group(table.get("dependency-groups", {}), group, ())
+    for group in _strings(tool.get("groups", []), "[tool.flame] groups"):
+        dependencies += _group(_table(table.get("dependency-groups", {}), "[dependency-groups]"), group, ())
     return Requirements(
         dependencies=tuple(dependencies), source_paths=_source_paths(root), python=python, origin="pyproject.toml [project]"
     )
 
 
 def _is_compiled(root: Path, table: Mapping[str, Any]) -> bool:
-    backend = str(table.get("build-system", {}).get("build-backend", ""))
+    backend = str(_table(table.get("build-system", {}), "[build-system]").get("build-backend", ""))
     if backend.partition(".")[0] in _COMPILED_BACKENDS:
         return True
-    extensions = table.get("tool", {}).get("setuptools", {}).get("ext-modules")
+    setuptools = _table(_table(table.get("tool", {}), "[tool]").get("setuptools", {}), "[tool.setuptools]")
+    extensions = setuptools.get("ext-modules")
     setup = root / "setup.py"
     return bool(extensions) or (setup.is_file() and _is_setup(setup))
 
 
 def _extra(project: Mapping[str, Any], extra: str) -> list[str]:
-    extras = project.get("optional-dependencies", {})
+    extras = _table(project.get("optional-dependencies", {}), "[project.optional-dependencies]")
     if extra not in extras:
         raise ConfigError(
             f"pyproject.toml [tool.flame] extras: no extra {extra!r} in [project.optional-dependencies]",
@@ -145,26 +146,28 @@ def _group(groups: Mapping[str, Any], name: str, seen: Sequence[str]) -> list[st
     if name in seen:
         raise ConfigError(f"pyproject.toml [dependency-groups]: {' → '.join((*seen, name))} includes itself")
     found: list[str] = []
-    for item in groups[name]:
+    items = groups[name]
+    if not isinstance(items, list):
+        raise ConfigError(f"pyproject.toml [dependency-groups] {name} is {items!r:.200}", hint="a list is wanted")
+    for item in items:
         if isinstance(item, str):
             found.append(item)
-        elif isinstance(item, dict) and set(item) == {"include-group"}:
+        elif isinstance(item, dict) and set(item) == {"include-group"} and isinstance(item["include-group"], str):
             found += _group(groups, item["include-group"], (*seen, name))
         else:
-            raise ConfigError(f"pyproject.toml [dependency-groups] {name}: cannot read {item!r}")
+            raise ConfigError(f"pyproject.toml [dependency-groups] {name}: cannot read {item!r:.200}")
     return found
 
 
 def _from_script(root: Path) -> Requirements | None:
     """A single file that carries its requirements in a comment (PEP 723)."""
-    scripts = [path for path in sorted(root.glob("*.py")) if "# /// script" in path.read_text(encoding="utf-8", errors="replace")]
+    scripts = [path for path in sorted(root.glob("*.py")) if "# /// script" in head_of(path)]
     if len(scripts) != 1:
         return None
-    match = _SCRIPT_BLOCK.search(scripts[0].read_text(encoding="utf-8"))
-    if match is None:
-        raise ConfigError(f"{scripts[0].name}: its '# /// script' block does not end", hint="close it with a line '# ///'")
-    text = "".join(line[2:] if line.startswith("# ") else line[1:] for line in match["body"].splitlines(keepends=True))
-    table = _loads(text, scripts[0].name)
+    text = script_block(head_of(scripts[0]), scripts[0].name)
+    if text is None:
+        return None
+    table = parse_toml(text, scripts[0].name)
     return Requirements(
         dependencies=tuple(_strings(table.get("dependencies", []), f"{scripts[0].name} dependencies")),
         source_paths=_source_paths(root),
@@ -177,26 +180,18 @@ def _source_paths(root: Path) -> tuple[str, ...]:
     return ("src", ".") if (root / "src").is_dir() else (".",)
 
 
+def _table(value: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"pyproject.toml {where} is {value!r:.200}", hint="a table is wanted")
+    return value
+
+
 def _strings(value: Any, where: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ConfigError(f"pyproject.toml {where} is {value!r}", hint="a list of strings is wanted")
+        raise ConfigError(f"pyproject.toml {where} is {value!r:.200}", hint="a list of strings is wanted")
     return list(value)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file as a table; a broken one is `ConfigError` with the file's name and the line."""
-    try:
-        return _loads(path.read_text(encoding="utf-8"), path.name)
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path.name}: not UTF-8 ({error})") from error
-
-
-def _loads(text: str, name: str) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{name}: {error}", hint="mend the line it names") from error
+    return parse_toml(text_of(path), path.name)

@@ -38,6 +38,9 @@ from flame_host.api import (
     PackageRef,
     ProvisionError,
     Requirements,
+    denies,
+    intersect_policies,
+    without_secrets,
 )
 
 Observe = Callable[[Event], None]
@@ -140,6 +143,11 @@ class Provisioner:
         needs = project.requirements
         installer = self._catalog.installer(application.plan.installer)
         python = self._interpreter(application, needs, installer)
+        if needs.build is not None and needs.build.suffix != ".whl" and self._builds_denied(application):
+            raise ProvisionError(
+                f"the project has to be built ({needs.origin}), which runs code of its author, and policy says builds = deny",
+                hint="publish its wheel in its place, or declare its dependencies in pyproject.toml [project]",
+            )
         dependencies = (*needs.dependencies, *application.dependencies)
         key = _key(
             installer=installer.identity(),
@@ -148,7 +156,7 @@ class Provisioner:
             dependencies=sorted(dependencies),
             files=project.digest,
             built=tree.path.name if tree is not None and needs.build else "",
-            sources=[*self._settings.wheelhouse, self._settings.offline],
+            sources=[*self._settings.wheelhouse, self._settings.offline, self._builds_denied(application)],
         )
         root = (tree.path / project.root) if tree is not None else Path()
         wanted = replace(
@@ -171,6 +179,7 @@ class Provisioner:
             deadline=self._settings.install_seconds,
             wheelhouse=self._settings.wheelhouse,
             offline=self._settings.offline,
+            builds=not self._builds_denied(application),
         )
         with _stage(application, "install", installer.name), self._build_copy(request) as ready:
             python = installer.install(ready)
@@ -179,10 +188,13 @@ class Provisioner:
         return {
             "python": str(python),
             "version": _version(python),
-            "requirements": requirements,
+            "requirements": [without_secrets(requirement) for requirement in requirements],
             "application": application.name,
             "installer": installer.identity(),
         }
+
+    def _builds_denied(self, application: Application) -> bool:
+        return denies(intersect_policies(self._settings.policy, application.plan.policy), "builds")
 
     @contextlib.contextmanager
     def _build_copy(self, request: InstallRequest) -> Iterator[InstallRequest]:

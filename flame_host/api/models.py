@@ -144,7 +144,7 @@ class InstallRequest:
         log: file that receives the whole output, appended.
         deadline: seconds the whole installation may take.
         wheelhouse: directories to look in for wheels and sdists.
-        offline: no index may be asked.
+        offline: no index may be asked. builds: source distributions and projects may be built, which runs code of their authors.
     """
 
     target: Path
@@ -154,6 +154,7 @@ class InstallRequest:
     deadline: float = 1800.0
     wheelhouse: tuple[str, ...] = ()
     offline: bool = False
+    builds: bool = True
 
 
 @dataclass(frozen=True)

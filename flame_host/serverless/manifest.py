@@ -95,6 +95,9 @@ def complaint_about(manifest: object) -> str:
     for key in ("resources", "function_registry"):
         if not isinstance(manifest.get(key, {}), Mapping):
             return f"its {key!r} is not an object"
+    for name, about in manifest.get("resources", {}).items():
+        if not isinstance(about, Mapping):
+            return f"its resource {name!r:.100} is not an object"
     return ""
 
 

@@ -272,7 +272,9 @@ def _archive_of_a_handler(tmp_path: Path) -> Path:
         b' "function_registry": {"double": "one"}}'
     )
     archive = tmp_path / "archive.tar.gz"
-    members = [Member(name, size=len(data), content=data) for name, data in (("flash_manifest.json", manifest), ("handler_one.py", handler))]
+    members = [
+        Member(name, size=len(data), content=data) for name, data in (("flash_manifest.json", manifest), ("handler_one.py", handler))
+    ]
     with archive.open("wb") as target:
         TarGz().write(members, target)
     return archive

@@ -407,7 +407,9 @@ def test_undeploy_removes_what_was_built_and_nothing_else(tmp_path: Path, root: 
 
 def test_an_interrupted_server_ends_its_workers_and_leaves_no_directory(archive: Path, root: Path, tmp_path: Path) -> None:
     order = [*FLAME, "run", "--handler", str(archive), "--port", "0", "--json"]
-    with running(order, cwd=tmp_path, env=environment(root, TMPDIR=str(tmp_path), FLAME_ENDPOINT_KEY=TOKEN), log=tmp_path / "log") as process:
+    with running(
+        order, cwd=tmp_path, env=environment(root, TMPDIR=str(tmp_path), FLAME_ENDPOINT_KEY=TOKEN), log=tmp_path / "log"
+    ) as process:
         assert process.stdout is not None
         url = json.loads(process.stdout.readline())["url"]
         assert outcome(post(f"{url}/runsync", job("words", "a b"))) == ("COMPLETED", ["a", "b"])

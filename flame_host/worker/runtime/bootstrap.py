@@ -20,6 +20,9 @@ from collections import deque
 
 _LENGTH = struct.Struct("<I")
 _REPLY_DELAY = 0.001  # seconds a reply may wait for company
+_LONGEST_TEXT = 256 << 10  # characters of an error's message, traceback or note
+_MOST_NOTES = 100
+_LARGEST_ERROR = 16 << 20  # bytes of an exception that travels itself
 _STREAM_WINDOW = 64
 """Items of a generator sent ahead of what the client has taken."""
 
@@ -41,6 +44,8 @@ def error_report(error, dumps=None, kind="raised", path="", loads=None):
     body = b""
     if dumps is not None:
         body = _travelling(error, dumps, loads)
+        if len(body) > _LARGEST_ERROR:
+            body = b""
     return _LENGTH.pack(len(head)) + head + body
 
 
@@ -67,15 +72,23 @@ def _describe(error, kind="", path="", seen=()):
         cause = None
     return {
         "type": type(error).__module__ + "." + type(error).__qualname__,
-        "message": _text_of(error),
-        "text": _formatted(error),
-        "notes": [str(note) for note in getattr(error, "__notes__", ())],
+        "message": _bounded(_text_of(error)),
+        "text": _bounded(_formatted(error)),
+        "notes": [_bounded(str(note)) for note in list(getattr(error, "__notes__", ()))[:_MOST_NOTES]],
         "frames": _frames(error.__traceback__),
         "kind": kind,
         "path": path or getattr(error, "path", "") or "",
         "explicit": error.__cause__ is not None,
         "cause": _describe(cause, seen=(*seen, id(error))) if cause is not None else None,
     }
+
+
+def _bounded(text):
+    """Head and tail of what nobody would read, and the host would have to keep."""
+    if len(text) <= _LONGEST_TEXT:
+        return text
+    half = _LONGEST_TEXT // 2
+    return "%s\n... %d characters left out ...\n%s" % (text[:half], len(text) - 2 * half, text[-half:])
 
 
 def _text_of(error):

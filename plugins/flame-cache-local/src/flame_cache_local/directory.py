@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hmac
 import os
 import secrets
 import shutil
+import stat
 from collections import OrderedDict
 from collections.abc import Iterator
 from hashlib import sha256
@@ -36,7 +38,8 @@ class DirectoryStore:
         self._root = Path(root)
         try:
             _own(self._root)
-            self._secret = signing_key(self._root)
+            # Of this directory: an object copied here from another cache of the user is none of this one.
+            self._secret = hmac.digest(signing_key(self._root), os.fsencode(self._root.resolve()), "sha256")
         except OSError as error:
             raise CacheError(f"cannot use {root} as a cache: {error}") from error
         self._verified: OrderedDict[tuple[int, ...], None] = OrderedDict()
@@ -160,7 +163,11 @@ class DirectoryStore:
     @contextlib.contextmanager
     def _reading(self, key: str) -> Iterator[BinaryIO | None]:
         try:
-            file = self._path(key).open("rb")
+            # Not blocking, and no link followed: whatever else stands there is no object, and must not be waited for.
+            file = os.fdopen(os.open(self._path(key), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                file.close()
+                raise CacheError(f"cannot read {key}: what stands there is no file")
         except OSError as error:
             if error.errno not in _VANISHED:
                 raise CacheError(f"cannot read {key}: {error}") from error

@@ -54,6 +54,8 @@ def _make(path: Path) -> None:
 
 def _read(path: Path) -> bytes:
     status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise CacheError(f"the signing key {path} is no file")
     if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise CacheError(f"others may read or change the signing key {path}", hint=f"delete it, or: chmod 600 {path}")
     return _long_enough(path.read_bytes(), str(path))

@@ -72,6 +72,7 @@ def _requirements(request: InstallRequest) -> list[str]:
 
 def _sources(request: InstallRequest) -> list[str]:
     found = [argument for directory in request.wheelhouse for argument in ("--find-links", directory)]
+    found += [] if request.builds else ["--only-binary", ":all:"]
     return [*found, "--no-index"] if request.offline else found
 
 

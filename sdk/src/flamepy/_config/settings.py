@@ -164,9 +164,14 @@ class ToolTable:
         try:
             text = path.read_text(encoding="utf-8")
             document = tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: not valid TOML: {error}") from error
-        values = document.get("tool", {}).get("flame", {})
+        except RecursionError:
+            raise ConfigError(f"{path}: nested too deep") from None
+        except ValueError as error:
+            raise ConfigError(f"{path}: not valid TOML: {error!s:.500}") from error
+        tool = document.get("tool", {})
+        values = tool.get("flame", {}) if isinstance(tool, Mapping) else {}
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{path}: [tool.flame] is {values!r:.200}, not a table")
         for key, value in values.items():
             cls._check(path, text, key, value)
         return cls(path, values)

@@ -1,8 +1,9 @@
 """Which files of a project travel, and the archive made of them.
 
 The rules, later ones deciding: version-control data and caches; the documents' defaults; ``.gitignore`` (nested ones too);
-``.flameignore``; ``exclude`` and the Runner's own excludes; what looks like a secret; ``include``. All are patterns as in ``.gitignore``. As with git, a
-pattern does not bring back what lies in a directory that is left out, unless ``include`` names a path inside it.
+``.flameignore``; ``exclude`` and the Runner's own excludes; what looks like a secret; ``include``. All are patterns as in
+``.gitignore``. As with git, a pattern does not bring back what lies in a directory that is left out, unless ``include`` names a path
+inside it.
 
 The project itself is only read. Archives are kept in the host's directory under ``packs/``, where an unchanged project finds the
 archive of the last time without reading a single file.

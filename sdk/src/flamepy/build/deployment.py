@@ -159,7 +159,7 @@ def _manifest_of(tree: Path, package: PackageRef) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PackageError(f"{package.url} holds no {MANIFEST_NAME}", hint="only what  flame build  made can be served") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PackageError(f"the {MANIFEST_NAME} of {package.url} cannot be read: {error}") from error
     complaint = complaint_about(manifest)
     if not complaint and not manifest.get("resources"):
