@@ -105,7 +105,7 @@ class _Rules:
 
 
 class _Walk:
-    def __init__(self, root: Path, excludes: Sequence[str], includes: Sequence[str]) -> None:
+    def __init__(self, root: Path, excludes: Sequence[str], includes: Sequence[str], never: Path | None = None) -> None:
         own = [pattern for pattern in excludes if pattern not in DEFAULT_EXCLUDES]
         self.root = root
         self.visited: list[str] = []
@@ -113,7 +113,9 @@ class _Walk:
             _Rules("cache", _CACHES),
             _Rules("default", DEFAULT_EXCLUDES),
         ]
-        self.never = _Rules("version control", _VERSION_CONTROL)
+        self.never = [_Rules("version control", _VERSION_CONTROL)]
+        if never is not None and never.resolve().is_relative_to(root) and never.resolve() != root:
+            self.never.append(_Rules("the host's own directory", [f"/{never.resolve().relative_to(root).as_posix()}/"]))
         # Behind everything but include: neither a nested .gitignore nor an exclude brings a secret back.
         secrets = _Rules("looks like a secret", SECRETS, secret=True)
         self.last = [_Rules("exclude", own), secrets, _Rules("include", includes, keep=True)]
@@ -154,7 +156,7 @@ class _Walk:
 
     def _judge(self, path: str, nested: list[_Rules]) -> Decision | None:
         verdict = None
-        for rules in (*self.first, *nested, *self.last, self.never):
+        for rules in (*self.first, *nested, *self.last, *self.never):
             decided = rules.decide(path)
             if decided is not None:
                 verdict = Decision(path, decided[0], decided[1], secret=rules.secret and not decided[0])
@@ -246,7 +248,7 @@ def pack(root: str | Path, archiver: Archiver, cellar: Path, *, excludes: Iterab
         cellar: directory archives are kept in.
     """
     project = checked_root(root)
-    walk = _Walk(project, tuple(excludes), tuple(includes))
+    walk = _Walk(project, tuple(excludes), tuple(includes), never=cellar.parent)
     files = _listed(walk, Listing(cellar, project, [*excludes, "/", *includes]))
     started = time.time_ns()
     key, newest = _quick_key(project, files, archiver.name)
