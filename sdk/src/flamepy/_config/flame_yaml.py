@@ -165,6 +165,11 @@ def _find(path: str | Path | None) -> Path | None:
     return next((place for place in (Path("flame.yaml").absolute(), Path.home() / ".flame" / "flame.yaml") if place.is_file()), None)
 
 
+def _pairs(node: Any) -> list[Any]:
+    value = getattr(node, "value", ())
+    return [pair for pair in value if isinstance(pair, tuple)] if isinstance(value, list) else []
+
+
 class _Document:
     """A YAML file whose parts know their lines."""
 
@@ -199,9 +204,12 @@ class _Document:
         for step in where:
             children: list[tuple[Any, Any, Any]]
             if isinstance(step, int):
-                children = [(index, child, child) for index, child in enumerate(getattr(node, "value", ()))]
+                children = [
+                    (index, *(child if isinstance(child, tuple) else (child, child)))
+                    for index, child in enumerate(getattr(node, "value", ()))
+                ]
             else:
-                children = [(key.value, key, child) for key, child in getattr(node, "value", ()) if not isinstance(key, str)]
+                children = [(key.value, key, child) for key, child in _pairs(node)]
             found = next(((key, child) for name, key, child in children if name == step), None)
             if found is None:
                 break

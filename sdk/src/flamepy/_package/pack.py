@@ -16,6 +16,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import stat
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -115,7 +116,12 @@ class _Walk:
         ]
         self.never = [_Rules("version control", _VERSION_CONTROL)]
         if never is not None and never.resolve().is_relative_to(root) and never.resolve() != root:
-            self.never.append(_Rules("the host's own directory", [f"/{never.resolve().relative_to(root).as_posix()}/"]))
+            self.never.append(
+                _Rules(
+                    "the host's own directory",
+                    ["/" + re.sub(r"([\\*?\[\]!# ])", r"\\\1", never.resolve().relative_to(root).as_posix()) + "/"],
+                )
+            )
         # Behind everything but include: neither a nested .gitignore nor an exclude brings a secret back.
         secrets = _Rules("looks like a secret", SECRETS, secret=True)
         self.last = [_Rules("exclude", own), secrets, _Rules("include", includes, keep=True)]
