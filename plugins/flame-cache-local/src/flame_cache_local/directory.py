@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from flame_cache_local.keys import parts_of
 from flame_cache_local.object_file import Draft, Header, read_header, read_payload
-from flame_cache_local.signing import signing_key
+from flame_cache_local.signing import make_private, signing_key
 from flame_host.api import CacheError, ClosedError, ObjectNotFoundError, ObjectRef, Payload, VersionConflictError
 
 _TRASH = ".trash"
@@ -216,7 +216,7 @@ class DirectoryStore:
 
 def _own(root: Path) -> None:
     """Make the directory, or make sure that it is ours alone."""
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(root)
     status = root.stat()
     if status.st_uid != os.getuid():
         raise CacheError(f"{root} belongs to another user", hint="choose a directory of your own")
