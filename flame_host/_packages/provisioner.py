@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 import sys
@@ -43,6 +44,7 @@ from flame_host.api import (
     without_secrets,
 )
 
+logger = logging.getLogger("flame_host.packages")
 Observe = Callable[[Event], None]
 
 
@@ -173,6 +175,12 @@ class Provisioner:
 
     def _install(self, application: Application, installer: Installer, request: InstallRequest) -> Mapping[str, Any]:
         self._tell("install", application)
+        if self._settings.wheelhouse and not self._settings.offline:
+            logger.warning(
+                "both a wheelhouse and an index are asked for what %s needs; of two distributions of one name the higher version wins, "
+                "whoever has put it into the index (offline = true asks the wheelhouse alone)",
+                application.name,
+            )
         make_private(request.log.parent)
         request = replace(
             request,

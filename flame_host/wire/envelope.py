@@ -145,7 +145,7 @@ def decode_session(data: bytes) -> SessionOrder:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SerializationError(f"damaged session envelope: {error!r}") from error
-    if plan_digest(order.plan) != header["plan"]:
+    if plan_digest(order.plan) != header.get("plan"):
         raise SerializationError("damaged session envelope: its plan is not the one its digest names")
     return order
 
@@ -210,7 +210,11 @@ def _put(content: Content, sections: list[Buffer]) -> dict[str, Any]:
 
 def _take(place: Mapping[str, Any], sections: list[memoryview]) -> Content:
     if "reference" in place:
-        return ObjectRef(**place["reference"])
+        ref = ObjectRef(**place["reference"])
+        texts = (ref.endpoint, ref.key, ref.format, ref.digest)
+        if not all(isinstance(text, str) for text in texts) or not isinstance(ref.version, int) or not isinstance(ref.size, int):
+            raise ValueError("a reference of values that are none")
+        return ref
     count = place["sections"]
     if not isinstance(count, int) or not 1 <= count <= len(sections):
         raise ValueError("fewer sections than its values need")
