@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +122,7 @@ print(json.dumps(found))
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
+def home(tmp_path: Path) -> Path:
     """A directory that everybody may enter, as home directories often are: what is in it must keep itself."""
     for above in (tmp_path, *tmp_path.parents):
         if above.stat().st_uid == os.geteuid() and above != Path("/"):
@@ -131,7 +130,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
     home = tmp_path / "home"
     home.mkdir(mode=0o755)
     home.chmod(0o755)
-    yield home
+    return home
 
 
 def look(home: Path, pids: list[int], url: str) -> list[str]:
@@ -165,7 +164,8 @@ def test_another_user_finds_nothing_to_read_plant_or_connect_to_in_any_phase(hom
     archive = project / "archive.tar.gz"
     _handler_archive(archive)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FLAME_")}
-    environment |= {"HOME": str(home), "FLAME_HOST_ROOT": str(home / ".cache" / "flame-host"), "FLAME_HOST_OFFLINE": "1", "HOLDS_IT": "correct-horse-battery"}
+    environment |= {"HOME": str(home), "FLAME_HOST_ROOT": str(home / ".cache" / "flame-host"), "FLAME_HOST_OFFLINE": "1"}
+    environment |= {"HOLDS_IT": "correct-horse-battery"}
     for name in ("XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME"):
         environment.pop(name, None)
     phases = []
@@ -201,7 +201,8 @@ def _handler_archive(path: Path) -> None:
         b'{"version": "1.0", "resources": {"one": {"handler_file": "handler_one.py", "workers": [1, 1]}},'
         b' "function_registry": {"double": "one"}}'
     )
-    members = [Member(name, size=len(data), content=data) for name, data in (("flash_manifest.json", manifest), ("handler_one.py", handler))]
+    files = {"flash_manifest.json": manifest, "handler_one.py": handler}
+    members = [Member(name, size=len(data), content=data) for name, data in files.items()]
     with path.open("wb") as target:
         TarGz().write(members, target)
     path.chmod(0o600)

@@ -73,8 +73,10 @@ def manifests() -> list[bytes]:
     return [
         b'{"version": "1.0", "serializers": [{"format": "msgpack/1", "codec": "x"}], "policy": {"pickle": "deny"}, "endpoints": {"a": "b"},'
         b' "resources": {"a": {"functions": [{"name": "F", "methods": [{"name": "m"}]}]}}, "function_registry": {"F": "a"}}',
-        b"current-cluster: a\nclusters:\n- name: a\n  endpoint: http://h\n  cache: {endpoint: x, storage: y}\n  package: {storage: file:///x}\n",
-        b"current-context: a\ncontexts:\n  a:\n    cluster: {endpoint: &e x, tls: {ca_file: *e}}\n    runner: t\n    policy: {pickle: deny}\n",
+        b"current-cluster: a\nclusters:\n- name: a\n  endpoint: http://h\n"
+        b"  cache: {endpoint: x, storage: y}\n  package: {storage: file:///x}\n",
+        b"current-context: a\ncontexts:\n  a:\n    cluster: {endpoint: &e x, tls: {ca_file: *e}}\n"
+        b"    runner: t\n    policy: {pickle: deny}\n",
         b"pickle=deny,builds=allow",
     ]
 
@@ -87,4 +89,5 @@ def requirements() -> list[bytes]:
     )
     lines = b"a>=1 # why\n-r b.txt\n--constraint=c.txt\n-e .\nd @ https://h/d.whl\n\\\n--index-url x\n"
     script = b'# /// script\n# requires-python = ">=3.10"\n# dependencies = ["a"]\n# ///\nprint(1)\n'
-    return [b"\0" + project, b"\1" + lines, b"\2" + script, b"\3[metadata]\nname = x\n", b"\4from setuptools import setup\nsetup()\n", b"\5Name: x\n"]
+    others = [b"\3[metadata]\nname = x\n", b"\4from setuptools import setup\nsetup()\n", b"\5Name: x\n"]
+    return [b"\0" + project, b"\1" + lines, b"\2" + script, *others]

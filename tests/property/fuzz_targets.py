@@ -22,7 +22,7 @@ from flamepy import FlameContext
 
 from flame_host._packages.project import read_project
 from flame_host._packages.unpack.tree import write_tree
-from flame_host.api import Archiver, ArchiveError, ConfigError, Limits, MemberKind, SerializationError, parse_policy
+from flame_host.api import ArchiveError, Archiver, ConfigError, Limits, MemberKind, SerializationError, parse_policy
 from flame_host.serverless import formats, manifest
 from flame_host.wire import bson, envelope, outcomes
 from flame_host.worker.runtime.channel import HEADER, HEADER_SIZE, ChannelClosed, Receiver, decode
