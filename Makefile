@@ -57,6 +57,7 @@ fuzz: $(STAMP)
 sbom: $(STAMP)
 	$(UV) venv -q --clear build/sbom --python $(BIN)/python
 	$(UV) pip install -q --python build/sbom/bin/python -c constraints.txt . $(addprefix ./,$(MEMBERS)) "flame-host[grpc] @ ."
+	@rm -f build/sbom/lib/python*/site-packages/*/direct_url.json  # paths of the machine that makes it say nothing
 	mkdir -p dist
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible --of JSON -o dist/sbom.cdx.json build/sbom/bin/python
 	@rm -rf build/sbom
