@@ -145,7 +145,8 @@ class Provisioner:
         needs = project.requirements
         installer = self._catalog.installer(application.plan.installer)
         python = self._interpreter(application, needs, installer)
-        if needs.build is not None and needs.build.suffix != ".whl" and self._builds_denied(application):
+        root = (tree.path / project.root) if tree is not None else Path()
+        if needs.build is not None and not (root / needs.build).is_file() and self._builds_denied(application):
             raise ProvisionError(
                 f"the project has to be built ({needs.origin}), which runs code of its author, and policy says builds = deny",
                 hint="publish its wheel in its place, or declare its dependencies in pyproject.toml [project]",
@@ -160,7 +161,6 @@ class Provisioner:
             built=tree.path.name if tree is not None and needs.build else "",
             sources=[*self._settings.wheelhouse, self._settings.offline, self._builds_denied(application)],
         )
-        root = (tree.path / project.root) if tree is not None else Path()
         wanted = replace(
             needs,
             dependencies=dependencies,

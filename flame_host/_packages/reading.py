@@ -6,6 +6,7 @@ lines of a script's header, files of requirements. Within the bounds every file 
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import sys
@@ -127,7 +128,13 @@ def check_requirements(root: Path, files: list[Path]) -> list[Path]:
     found: list[Path] = []
     while waiting:
         path, origin = waiting.pop(0)
-        real = path.resolve()
+        try:
+            real = path.resolve()
+            os.stat(real)
+        except FileNotFoundError:
+            pass  # told below
+        except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL in it, links in a circle
+            raise ConfigError(f"{origin} names {str(path)!r:.200}, which is no path: {error!s:.200}") from error
         if not real.is_relative_to(inside):
             raise ConfigError(f"{origin} names {path}, which lies outside of the package", hint="put it into the project")
         if real in found or real.is_dir():

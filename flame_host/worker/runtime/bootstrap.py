@@ -211,6 +211,7 @@ class Worker:
         self.home = isolation._Home()
         self.forks = forked.Forks
         self.forked = None
+        self.public_only = False
         self.unwanted = set()
         self.shielded = False
         self.hurried = False
@@ -267,6 +268,7 @@ class Worker:
         format, data, buffers = reference
         codec = self._codec(format)
         load = getattr(codec, "loads_code", codec.loads)  # a door of its own, where a format has one
+        self.public_only = order["inside"] is not None
         limited = order["inside"] is not None and load is not codec.loads
         allow = {"allow": self.isolation.inside(order["inside"])} if limited else {}
         target = load(self.channel.view_of(data), buffers=[self.channel.writable_view_of(part) for part in buffers], **allow)
@@ -392,6 +394,8 @@ class Worker:
 
     def _method(self, name):
         if name not in self.methods:
+            if self.public_only and name[:1] == b"_" and name not in _PUBLIC:
+                raise AttributeError("%s is private, and policy says pickle = deny" % name.decode())
             self.methods[name] = getattr(self.target, name.decode())
         return self.methods[name]
 
@@ -621,6 +625,7 @@ class _Unpicklable(Exception):
     """Carries the error of encoding a result."""
 
 
+_PUBLIC = frozenset({b"__call__", b"__sizeof__"})  # the latter is how a host asks whether a worker is ready
 _PLAIN = frozenset({int, float, str, bool, type(None), bytes})
 _INTERRUPTION = signal.SIGRTMAX - 2
 """Nobody else's, we hope; a task that takes it for itself can only be killed."""

@@ -37,6 +37,11 @@ class PipInstaller:
         )
 
     def install(self, request: InstallRequest) -> Path:
+        if not request.builds:
+            raise InstallError(
+                "policy says builds = deny, and pip builds what is named by a path or URL whatever it is told",
+                hint="use installers = ['uv']",
+            )
         python = request.target / "bin" / "python"
         # Without a pip of its own, which takes seconds to lay down: ours installs into it from outside.
         self._run(request, [str(request.python), "-m", "venv", "--without-pip", str(request.target)])
@@ -72,7 +77,6 @@ def _requirements(request: InstallRequest) -> list[str]:
 
 def _sources(request: InstallRequest) -> list[str]:
     found = [argument for directory in request.wheelhouse for argument in ("--find-links", directory)]
-    found += [] if request.builds else ["--only-binary", ":all:"]
     return [*found, "--no-index"] if request.offline else found
 
 
