@@ -112,7 +112,7 @@ class _Home:
         if _streams() != self.streams:
             sys.stdin, sys.stdout, sys.stderr, sys.__stdin__, sys.__stdout__, sys.__stderr__ = self.streams
         for number, identity, spare in zip(_STANDARD, self.descriptors, self.spare):
-            if _identity(number) != identity and _identity(spare) == identity:
+            if identity is not None and _identity(number) != identity and _identity(spare) == identity:
                 _dup2(spare, number)
         _umask(self.umask)
         self._directory()
@@ -187,10 +187,13 @@ def _identity(number):
 
 
 def _copy(number):
-    try:
-        return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _SPARE)
-    except OSError:
-        return -1
+    """Out of the way; where the limit of open files leaves no such place, wherever there is one; -1 for what is closed."""
+    for lowest in (_SPARE, 0):
+        try:
+            return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, lowest)
+        except OSError:
+            continue
+    return -1
 
 
 def _settings():
