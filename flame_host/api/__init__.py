@@ -88,6 +88,7 @@ from flame_host.api.providers import (
     Task,
 )
 from flame_host.api.redaction import without_secrets
+from flame_host.api.requirements import requirements_file
 
 __all__ = [
     "API_VERSION",
@@ -177,6 +178,7 @@ __all__ = [
     "last_lines",
     "negotiate",
     "parse_policy",
+    "requirements_file",
     "run_command",
     "without_secrets",
 ]

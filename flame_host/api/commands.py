@@ -9,6 +9,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from flame_host.api.redaction import without_secrets
+
 _OURS = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "VIRTUAL_ENV")
 
 
@@ -38,7 +40,7 @@ def run_command(
             text = output.read()
             if log is not None:
                 with log.open("a") as stream:
-                    stream.write(f"$ {' '.join(argv)}\n{text}\n")
+                    stream.write(without_secrets(f"$ {' '.join(argv)}\n{text}\n"))
     return code, text
 
 

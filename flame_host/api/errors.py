@@ -288,7 +288,7 @@ class InstallError(ProvisionError):
             text += f"\n  whole log: {log}"
         super().__init__(text, hint=hint)
         self.log = log
-        self.tail = tail
+        self.tail = presentable(tail)
 
 
 class SerializationError(FlameError):

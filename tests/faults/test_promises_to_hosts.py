@@ -134,7 +134,9 @@ def test_environments_show_in_no_repr():
         (f"s3://b/k?X-Amz-Signature={SECRET}, then", "s3://b/k?X-Amz-Signature=*** then"),
         ("git+ssh://git@host/r", "git+ssh://git@host/r"),
         ("file:///a/b@c", "file:///a/b@c"),
-        ("plain text with a:b@c?d=e", "plain text with a:b@c?d=e"),
+        ("plain text with a:b@c", "plain text with a:b@c"),
+        ("is it so? a=b", "is it so? a=b"),
+        (f"broken: /x.whl?token={SECRET}", "broken: /x.whl?token=***"),
     ],
 )
 def test_urls_are_shown_without_what_only_the_server_should_see(text: str, shown: str):
@@ -512,3 +514,44 @@ def test_logging_is_left_as_it_was():
     assert logging.getLogger("httpx").level == logging.NOTSET
     assert Limits().ratio == 200
     disconnect()
+
+
+@pytest.mark.parametrize("installer", ["uv", "pip"])
+def test_a_token_in_a_dependencys_url_shows_in_no_list_of_processes_log_or_listing(
+    tmp_path: Path, installer: str, offline_host: Path, row: Any
+):
+    import threading
+
+    seen: list[bytes] = []
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.01):
+            for entry in Path("/proc").iterdir():
+                if entry.name.isdigit():
+                    try:
+                        seen.append((entry / "cmdline").read_bytes())
+                    except OSError:
+                        continue
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    host = Host(root=tmp_path / "root")
+    url = f"http://me:{SECRET}@127.0.0.1:9/flametestdep-1.0-py3-none-any.whl?token={SECRET}"
+    with pytest.raises(ProvisionError) as caught:
+        host.provision(Application("app", plan=Plan(installer=installer), dependencies=(f"flametestdep @ {url}",)))
+    over.set()
+    watcher.join()
+    assert any(installer.encode() in line for line in seen)
+    assert not any(SECRET.encode() in line for line in seen)
+    assert SECRET not in str(caught.value)
+    left = subprocess.run(["grep", "-rl", SECRET, str(tmp_path / "root")], capture_output=True, text=True, check=False)
+    assert left.stdout == ""
+    row(f"token in a dependency's URL, {installer}", "in no list, log or file", "0 mentions", "-")
+
+
+@pytest.mark.parametrize("requirement", ["--index-url=http://evil", "-r /etc/passwd", "a\n--index-url http://evil", "", "# a", "a\x00b"])
+@pytest.mark.parametrize("installer", ["uv", "pip"])
+def test_a_requirement_is_data(tmp_path: Path, installer: str, requirement: str, offline_host: Path):
+    with pytest.raises(ProvisionError, match="no requirement"):
+        Host(root=tmp_path / "root").provision(Application("app", plan=Plan(installer=installer), dependencies=(requirement,)))

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from flame_host.api import InstallError, InstallRequest, InterpreterNotFoundError, last_lines, run_command
+from flame_host.api import InstallError, InstallRequest, InterpreterNotFoundError, last_lines, requirements_file, run_command
 
 
 class PipInstaller:
@@ -46,7 +46,11 @@ class PipInstaller:
         # Without a pip of its own, which takes seconds to lay down: ours installs into it from outside.
         self._run(request, [str(request.python), "-m", "venv", "--without-pip", str(request.target)])
         wanted = _requirements(request)
-        if wanted:
+        dependencies = request.requirements.dependencies
+        if not wanted and not dependencies:
+            return python
+        with requirements_file(request.target, dependencies) as listed:
+            wanted += ["-r", str(listed)] if dependencies else []
             options = ["--no-input", "--disable-pip-version-check", "--no-compile", "--progress-bar", "off", *_sources(request)]
             self._run(request, [*_pip(), "--python", str(python), "install", *options, *wanted])
         return python
@@ -70,9 +74,7 @@ def _requirements(request: InstallRequest) -> list[str]:
     wanted = [argument for path in needs.files for argument in ("-r", str(path))]
     if needs.build is not None:
         wanted.append(str(needs.build))
-    if not needs.dependencies:
-        return wanted
-    return [*wanted, "--", *needs.dependencies]  # a requirement that begins with a dash is none, and no option either
+    return wanted
 
 
 def _sources(request: InstallRequest) -> list[str]:

@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from flame_host.api import InstallError, InstallRequest, InterpreterNotFoundError, last_lines, run_command
+from flame_host.api import InstallError, InstallRequest, InterpreterNotFoundError, last_lines, requirements_file, run_command
 
 
 class UvInstaller:
@@ -32,7 +32,11 @@ class UvInstaller:
         python = request.target / "bin" / "python"
         self._run(request, ["venv", "--quiet", "--no-project", "--allow-existing", "--python", str(request.python), str(request.target)])
         wanted = _requirements(request)
-        if wanted:
+        dependencies = request.requirements.dependencies
+        if not wanted and not dependencies:
+            return python
+        with requirements_file(request.target, dependencies) as listed:
+            wanted += ["-r", str(listed)] if dependencies else []
             # Not hard-linked: a task that writes into its environment must not change the cache of all others. "clone" falls back to
             # hard links where the file system cannot clone; "copy" never does, and shares blocks where it can.
             options = ["--python", str(python), "--link-mode", "copy", "--no-progress", *_sources(request)]
@@ -65,9 +69,7 @@ def _requirements(request: InstallRequest) -> list[str]:
     wanted = [argument for path in needs.files for argument in ("-r", str(path))]
     if needs.build is not None:
         wanted.append(str(needs.build))
-    if not needs.dependencies:
-        return wanted
-    return [*wanted, "--", *needs.dependencies]  # a requirement that begins with a dash is none, and no option either
+    return wanted
 
 
 def _sources(request: InstallRequest) -> list[str]:
