@@ -150,7 +150,7 @@ def test_repr_says_state_and_outcome() -> None:
 
 
 def test_a_rebuilt_error_keeps_nothing_of_who_asked_for_it() -> None:
-    """Its frames once led back to the asking one, and all that held waited for the collector of cycles: large results of other calls, too."""
+    """Its frames once led back to the asking one, and all that held waited for the collector of cycles."""
     from flamepy._calls.errors import rebuild
 
     from flame_host.worker.runtime.bootstrap import error_report
