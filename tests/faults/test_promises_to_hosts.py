@@ -221,7 +221,7 @@ CODE = [
 
 
 def test_no_file_with_a_well_known_secret_name_is_packed_but_by_an_explicit_include(tmp_path: Path, caplog: Any, row: Any):
-    from flamepy._package.pack import collect_files, explain
+    from flamepy._package.selection import collect_files, explain
 
     for name in (*NAMES, *CODE):
         path = tmp_path / "project" / name

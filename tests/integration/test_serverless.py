@@ -315,7 +315,7 @@ def test_the_example_gives_the_same_answers_without_a_build(tmp_path: Path, root
     project = example_in(tmp_path)
     client = subprocess.run(
         [sys.executable, "client.py", host.urls["cpu-worker"].rpartition("/")[0]],
-        cwd=project, env=environment(root), capture_output=True, text=True, timeout=60, check=False,
+        cwd=project, env=environment(root, FLAME_ENDPOINT_KEY=TOKEN), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert client.returncode == 0, client.stderr
     local = subprocess.run(
@@ -347,7 +347,7 @@ def test_a_project_that_denies_pickle_speaks_json_outside_and_between_its_endpoi
     (project / "pyproject.toml").write_text('[tool.flame]\npolicy = {pickle = "deny"}\n')
     report = json.loads(flame("build", "--json", cwd=project, root=root).stdout)
     order = [*FLAME, "run", "--handler", report["archive"], "--port", "0", "--json"]
-    with running(order, cwd=tmp_path, env=environment(root), log=tmp_path / "log") as process:
+    with running(order, cwd=tmp_path, env=environment(root, FLAME_ENDPOINT_KEY=TOKEN), log=tmp_path / "log") as process:
         assert process.stdout is not None
         url = json.loads(process.stdout.readline())["url"]
         plain = base64.b64encode(b"20").decode()

@@ -18,7 +18,7 @@ _KEYS = (
     "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "id_xmss*", "ssh_host_*_key", "secring.*", "keys.txt.age",
 )  # fmt: skip
 _ENVIRONMENTS = (
-    ".env*", "*.env", ".envrc", ".secrets", ".secret", ".vault-token", ".vault_pass*", ".vault_password*", "vault.y*ml", "*.vault",
+    "*.env", ".env*", ".envrc", ".secrets", ".secret", ".vault-token", ".vault_pass*", ".vault_password*", "vault.y*ml", "*.vault",
 )  # fmt: skip
 _NAMED_SO = (
     "secrets.y*ml", "secrets.json", "secrets.toml", "secrets.ini", "secrets.env", "secrets.txt", "secrets.enc*", "*.secrets.y*ml",
