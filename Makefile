@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 TOOLS := PATH="$(CURDIR)/$(BIN):$$PATH"
 CHAOS ?= --minutes 10 --seed 1 2 3 --threads 1 3 8 --foreign-load
 
-.PHONY: demo test check bench faults soak fuzz sbom docs protos format clean
+.PHONY: demo test check bench faults soak fuzz prove sbom docs protos format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -63,6 +63,10 @@ sbom: $(STAMP)
 	mkdir -p dist
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible --of JSON -o dist/sbom.cdx.json build/sbom/bin/python
 	@rm -rf build/sbom
+
+## prove    explore every interleaving of the task path's models; some minutes (ARGS=--traces shows what each old fault leads to)
+prove: $(STAMP)
+	cd tests/proofs && ../../$(BIN)/python -m model $(ARGS)
 
 ## protos   generate the flame.v1 code from its .proto files
 protos: $(STAMP)
