@@ -59,8 +59,12 @@ def until(condition: Callable[[], bool], said: list[str]) -> None:
 
 class TestDirectoryDeployer(DeployerContract):
     @pytest.fixture
-    def deployer(self) -> Deployer:
+    def deployer(self, monkeypatch: pytest.MonkeyPatch) -> Deployer:
+        monkeypatch.setenv("FLAME_ENDPOINT_KEY", TOKEN)
         return DirectoryDeployer()
+
+    def answer_of(self, url: str, text: str) -> object:
+        return json.loads(ask(f"{url}/runsync", {"input": {"text": text}}))["output"]
 
     @pytest.fixture
     def release(self, write, tmp_path: Path) -> Release:
