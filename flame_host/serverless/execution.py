@@ -72,9 +72,9 @@ def run(
         raise PayloadError(f"method_name must be text, not {type(name).__name__}")
     if not inspect.isclass(target):
         raise PayloadError(f"{job_input.get('function_name')!r} is a function; execution_type 'class' is for classes")
+    if not hasattr(target, name):  # of the class: what an instance keeps in its attributes is no method, though it may be callable
+        raise AttributeError(f"{target.__name__!r} object has no attribute {name!r}")
     if not is_declared(target, name, declared):
-        if not hasattr(target, name):
-            raise AttributeError(f"{target.__qualname__!r} object has no attribute {name!r}")
         raise PayloadError(f"{name!r} is no method that the manifest declares; declared are {', '.join(sorted(declared or ())) or 'none'}")
     if public_only and name.startswith("_") and name != "__call__":
         raise PayloadError(f"method {name!r} is private")

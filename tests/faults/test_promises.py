@@ -565,6 +565,9 @@ def test_a_job_calls_the_methods_that_the_manifest_declares_and_no_others(tmp_pa
             return "inherited"
 
     class Shop(Ancestor):
+        def __init__(self) -> None:
+            self.kept = wipe
+
         def add(self) -> str:
             return "added"
 
@@ -577,6 +580,9 @@ def test_a_job_calls_the_methods_that_the_manifest_declares_and_no_others(tmp_pa
 
     def open_it() -> Opened:
         return Opened()
+
+    def wipe() -> str:
+        raise AssertionError("was called")
 
     functions = [{"name": "Shop", "is_class": True, "methods": [{"name": "add"}]}, {"name": "open_it"}]
     manifest = {"version": "1.0", "resources": {"one": {"functions": functions}}, "function_registry": {}}
@@ -592,5 +598,6 @@ def test_a_job_calls_the_methods_that_the_manifest_declares_and_no_others(tmp_pa
         assert call("Shop", method)["success"], method
     refused = [call("Shop", "wipe"), call("Shop", "__init_subclass__"), call("Shop", "__class__")]
     assert all("no method that the manifest declares" in answer["error"] for answer in refused)
+    assert "has no attribute 'kept'" in call("Shop", "kept")["error"]
     assert all("is a function" in call(name, "unlink")["error"] for name in ("open_it", "elsewhere"))
-    row("undeclared methods, methods of a function's result", "refused", "5 of 5 refused", "2 of 2 declared ones called")
+    row("undeclared methods, methods of a function's result", "refused", "6 of 6 refused", "2 of 2 declared ones called")

@@ -6,6 +6,7 @@ It begins with the inputs kept in ``corpus/TARGET.tar.gz``, and keeps there what
 from __future__ import annotations
 
 import io
+import logging
 import os
 import subprocess
 import sys
@@ -60,6 +61,7 @@ def save(name: str, directory: Path) -> None:
 
 def fuzz() -> None:
     """In a process of libFuzzer's, which never returns."""
+    logging.disable(logging.CRITICAL)
     import atheris  # type: ignore[import-not-found,unused-ignore]
 
     with atheris.instrument_imports(include=["flame_host", "flame_archive_tar", "flame_archive_zip", "flamepy", "fuzz_targets"]):

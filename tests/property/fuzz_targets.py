@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import logging
 import shutil
 import socket
 import struct
@@ -29,7 +28,6 @@ from flame_host.worker.runtime.channel import HEADER, HEADER_SIZE, ChannelClosed
 
 LIMITS = Limits(expanded_bytes=4 << 20, member_bytes=1 << 20, members=1000, header_bytes=1 << 20)
 DECODING = (ValueError, KeyError, IndexError, TypeError, StopIteration, struct.error, RecursionError, json.JSONDecodeError)
-logging.getLogger("flame_host.handler").setLevel(logging.CRITICAL)
 _scratch = Path(tempfile.mkdtemp(prefix="flame-fuzz-"))
 
 
