@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 TOOLS := PATH="$(CURDIR)/$(BIN):$$PATH"
 CHAOS ?= --minutes 10 --seed 1 2 3 --threads 1 3 8 --foreign-load
 
-.PHONY: demo test check bench faults soak prove docs protos format clean
+.PHONY: demo test check bench faults soak fuzz prove sbom docs protos format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -49,6 +49,20 @@ faults: $(STAMP)
 soak: $(STAMP)
 	$(TOOLS) $(BIN)/python tests/faults/soak.py $(ARGS)
 	$(TOOLS) $(BIN)/python tests/faults/chaos.py $(CHAOS)
+
+## fuzz     coverage-guided fuzzing of every reader, ten minutes each, one after another; needs atheris (the extra "fuzz")
+fuzz: $(STAMP)
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(UV) pip install -q --python $(BIN)/python "atheris>=2.3"
+	for target in frames tars zips envelopes manifests requirements; do $(BIN)/python tests/property/fuzz.py $$target $(or $(SECONDS),600) || exit 1; done
+
+## sbom     a software bill of materials of what a user installs: dist/sbom.cdx.json (CycloneDX)
+sbom: $(STAMP)
+	$(UV) venv -q --clear build/sbom --python $(BIN)/python
+	$(UV) pip install -q --python build/sbom/bin/python -c constraints.txt . $(addprefix ./,$(MEMBERS)) "flame-host[grpc] @ ."
+	@rm -f build/sbom/lib/python*/site-packages/*/direct_url.json  # paths of the machine that makes it say nothing
+	mkdir -p dist
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible --of JSON -o dist/sbom.cdx.json build/sbom/bin/python
+	@rm -rf build/sbom
 
 ## prove    explore every interleaving of the task path's models; some minutes (ARGS=--traces shows what each old fault leads to)
 prove: $(STAMP)

@@ -58,7 +58,7 @@ class Host:
     @cached_property
     def catalog(self) -> Catalog:
         """Everything the plugins offer, by family and name."""
-        return Catalog(self.settings.selection, self._extra)
+        return Catalog(self.settings.selection, self._extra, self.settings.policy)
 
     @cached_property
     def _provisioner(self) -> Any:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from flame_host._plugins.loading import Selection
-from flame_host.api import ConfigError, Limits, intersect_policies
+from flame_host._private import private_root
+from flame_host.api import ConfigError, Limits, intersect_policies, parse_policy
 
 _PREFIX = "FLAME_HOST_"
 
@@ -21,7 +22,7 @@ class Settings:
     """What an operator can set.
 
     Attributes:
-        root: directory for environments, trees, packages and working directories; made private to the user.
+        root: directory for environments, trees, packages and working directories; the user's alone, or it is refused.
         plugins, no_plugins: names of plugins to import alone, or not at all.
         offline: installers may ask no index. wheelhouse: directories with wheels and sdists.
         policy: added to every application's own; the stricter wins.
@@ -63,7 +64,7 @@ def load_settings(environ: Mapping[str, str] = os.environ, *, file: Path | None 
         _take(values, key, value, "Host(…)")
     settings = Settings(**values)
     root = settings.root if settings.root != Path() else _default_root()
-    return replace(settings, root=_private(root.expanduser().absolute()))
+    return replace(settings, root=private_root(root.expanduser().absolute()))
 
 
 def root() -> Path:
@@ -85,18 +86,6 @@ def _config_file(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("XDG_CONFIG_HOME") or "~/.config", "flame-host", "config.toml").expanduser()
 
 
-def _private(root: Path) -> Path:
-    """Ours alone: what stands below is run."""
-    if not root.is_dir():
-        try:
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"cannot make the host's directory {root}: {error.strerror}", hint="set FLAME_HOST_ROOT to one you can write to"
-            ) from error
-    return root
-
-
 def _read(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         return {}
@@ -106,8 +95,8 @@ def _read(path: Path) -> Mapping[str, Any]:
         import tomli as tomllib
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: {error!s:.500}") from error
 
 
 def _take(values: dict[str, Any], key: str, value: Any, origin: str) -> None:
@@ -118,8 +107,10 @@ def _take(values: dict[str, Any], key: str, value: Any, origin: str) -> None:
         raise ConfigError(f"{origin}: unknown setting {key!r}", hint=hint)
     try:
         converted = convert(value)
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error.message}", hint=error.hint) from error
     except (TypeError, ValueError) as error:
-        raise ConfigError(f"{origin}: {key} = {value!r} does not fit: {error}") from error
+        raise ConfigError(f"{origin}: {key} = {value!r:.200} does not fit: {error}") from error
     values[key] = intersect_policies(values.get(key, {}), converted) if key == "policy" else converted
 
 
@@ -140,14 +131,6 @@ def _truth(value: Any) -> bool:
     return known[str(value).lower()]
 
 
-def _policy(value: Any) -> dict[str, str]:
-    pairs = dict(part.split("=", 1) for part in _names(value)) if isinstance(value, str) else dict(value)
-    for key, decision in pairs.items():
-        if key != "pickle" or decision not in ("allow", "deny"):
-            raise ValueError(f"{key} = {decision}: known is pickle = allow or deny")
-    return pairs
-
-
 def _limits(value: Any) -> Limits:
     if isinstance(value, Limits):
         return value
@@ -164,7 +147,7 @@ _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "no_plugins": _names,
     "offline": _truth,
     "wheelhouse": _names,
-    "policy": _policy,
+    "policy": parse_policy,
     "limits": _limits,
     "fetch_seconds": float,
     "install_seconds": float,

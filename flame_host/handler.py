@@ -37,7 +37,7 @@ from flame_host.serverless.formats import (
     encode,
     result_limit,
 )
-from flame_host.serverless.manifest import find_manifest, load_manifest
+from flame_host.serverless.manifest import declared_methods, find_manifest, load_manifest
 from flame_host.serverless.plain import PlainCall, failed, plain_call
 from flame_host.serverless.signatures import check_arguments
 
@@ -140,7 +140,9 @@ def _arguments(job_input: Mapping[str, Any], codec: Codec) -> tuple[list[Any], d
 class _Worker:
     def __init__(self, registry: dict[str, Any]) -> None:
         self._registry = registry
-        self._formats = Formats(find_manifest())
+        manifest = find_manifest()
+        self._formats = Formats(manifest)
+        self._declared = declared_methods(manifest)
         self._instances = Instances()
 
     def answer(self, job: Mapping[str, Any]) -> Any:
@@ -164,7 +166,7 @@ class _Worker:
 
     def _plain(self, job: Mapping[str, Any]) -> PlainCall | None:
         job_input = job.get("input") if isinstance(job, Mapping) else job
-        return plain_call(job_input, self._registry) if isinstance(job_input, Mapping) else None
+        return plain_call(job_input, self._registry, self._declared) if isinstance(job_input, Mapping) else None
 
     def _answer_plain(self, call: PlainCall) -> Any:
         try:
@@ -191,7 +193,7 @@ class _Worker:
             args, kwargs = _arguments(job_input, codec)
             value = run(
                 self._registry[name], args, kwargs, job_input, codec,
-                instances=self._instances, public_only=self._formats.pickle_denied,
+                instances=self._instances, public_only=self._formats.pickle_denied, declared=self._declared.get(name),
             )  # fmt: skip
             answer = {"success": True, "result": encode(value, codec, result_limit(), "the result")}
         except BaseException as error:

@@ -1,12 +1,13 @@
 """Ask the endpoints over HTTP, as any program could: standard library and cloudpickle only.
 
-python client.py http://127.0.0.1:8888
+FLAME_ENDPOINT_KEY=<the token the server printed> python client.py http://127.0.0.1:8888
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import os
 import sys
 import urllib.request
 from typing import Any
@@ -23,7 +24,7 @@ def encode(value: Any) -> str:
 def ask(url: str, function: str, *args: Any, **more: Any) -> Any:
     """Call a function, or with ``execution_type="class"`` a method; see docs/reference/manifest.md."""
     body = {"input": {"function_name": function, "args": [encode(value) for value in args], **more}}
-    headers = {"Content-Type": "application/json"}
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {os.environ.get('FLAME_ENDPOINT_KEY', '')}"}
     with urllib.request.urlopen(urllib.request.Request(f"{url}/runsync", json.dumps(body).encode(), headers), timeout=90) as response:
         answer = json.load(response)
     if answer["status"] != "COMPLETED":

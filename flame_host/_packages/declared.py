@@ -10,7 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from flame_host._packages.tables import read_toml, strings
+from flame_host._packages.reading import head_of, read_toml
+from flame_host._packages.tables import at, strings
 from flame_host.api import ConfigError
 
 COMPILED_BACKENDS = ("maturin", "scikit_build_core", "mesonpy")
@@ -35,18 +36,15 @@ class Declaration:
 
     @property
     def project(self) -> Mapping[str, Any] | None:
-        found = self.table.get("project")
-        return found if isinstance(found, Mapping) else None
+        return at(self.table, "project") if "project" in self.table else None
 
     @property
     def uv(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self.table.get("tool", {}).get("uv", {})
-        return found
+        return at(self.table, "tool", "uv")
 
     @property
     def flame(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self.table.get("tool", {}).get("flame", {})
-        return found
+        return at(self.table, "tool", "flame")
 
     @property
     def name(self) -> str:
@@ -59,14 +57,14 @@ class Declaration:
 
     @property
     def dynamic(self) -> set[str]:
-        return set((self.project or {}).get("dynamic", ()))
+        return set(strings((self.project or {}).get("dynamic", []), "[project] dynamic"))
 
     @property
     def is_compiled(self) -> bool:
-        backend = str(self.table.get("build-system", {}).get("build-backend", ""))
+        backend = str(at(self.table, "build-system").get("build-backend", ""))
         if backend.partition(".")[0] in COMPILED_BACKENDS:
             return True
-        extensions = self.table.get("tool", {}).get("setuptools", {}).get("ext-modules")
+        extensions = at(self.table, "tool", "setuptools").get("ext-modules")
         setup = self.directory / "setup.py"
         return bool(extensions) or (setup.is_file() and is_setup(setup))
 
@@ -87,30 +85,33 @@ class Declaration:
         for extra in extras:
             found += self._extra(project, extra)
         for group in groups:
-            found += self._group(self.table.get("dependency-groups", {}), group, ())
+            found += self._group(at(self.table, "dependency-groups"), group, ())
         return found
 
     @property
     def groups(self) -> tuple[str, ...]:
         """The chosen ones; without a choice those that ``uv run`` takes."""
         if "groups" in self.flame:
-            return tuple(self.flame["groups"])
-        there = self.table.get("dependency-groups", {})
+            return tuple(strings(self.flame["groups"], "[tool.flame] groups"))
+        there = at(self.table, "dependency-groups")
         default = self.uv.get("default-groups", ["dev"])
-        return tuple(there) if default == "all" else tuple(group for group in default if group in there)
+        if default == "all":
+            return tuple(there)
+        return tuple(group for group in strings(default, "[tool.uv] default-groups") if group in there)
 
     @cached_property
     def source_directories(self) -> tuple[str, ...]:
         """Where its packages stand, as its build backend says it; else ``src``, when there is one."""
-        tool = self.table.get("tool", {})
-        setuptools = tool.get("setuptools", {})
-        packages = setuptools.get("packages", {})
-        found = [str(root) for name, root in setuptools.get("package-dir", {}).items() if not name]
-        found += packages.get("find", {}).get("where", []) if isinstance(packages, Mapping) else []
-        wheel = tool.get("hatch", {}).get("build", {}).get("targets", {}).get("wheel", {})
-        found += [str(Path(package).parent) for package in wheel.get("packages", ())]
-        found += [str(item.get("from", ".")) for item in tool.get("poetry", {}).get("packages", ()) if isinstance(item, Mapping)]
-        for value in (tool.get("pdm", {}).get("build", {}).get("package-dir"), self.uv.get("build-backend", {}).get("module-root")):
+        tool = at(self.table, "tool")
+        found = [str(root) for name, root in at(tool, "setuptools", "package-dir").items() if not name]
+        packages = at(tool, "setuptools").get("packages", {})
+        if isinstance(packages, Mapping):
+            found += strings(at(packages, "find").get("where", []), "[tool.setuptools.packages.find] where")
+        wheel = at(tool, "hatch", "build", "targets", "wheel")
+        found += [str(Path(package).parent) for package in strings(wheel.get("packages", []), "[tool.hatch.build.targets.wheel] packages")]
+        poetry = at(tool, "poetry").get("packages", [])
+        found += [str(item.get("from", ".")) for item in poetry if isinstance(item, Mapping)] if isinstance(poetry, list) else []
+        for value in (at(tool, "pdm", "build").get("package-dir"), at(self.uv, "build-backend").get("module-root")):
             found += [str(value or ".")] if value is not None else []
         found = [path for path in dict.fromkeys(found) if (self.directory / path).is_dir()]
         return tuple(found) or (("src",) if (self.directory / "src").is_dir() else (".",))
@@ -122,18 +123,18 @@ class Declaration:
             return str(project["version"])
         if self.name in recorded:
             return recorded[self.name]
-        tool = self.table.get("tool", {})
-        hatch = tool.get("hatch", {}).get("version", {})
+        tool = at(self.table, "tool")
+        hatch = at(tool, "hatch", "version")
         if "path" in hatch:
             pattern = str(hatch.get("pattern") or r'(?i)^(?:__version__|VERSION)(?:: str)? *= *([\'"])v?(?P<version>.+?)\1')
             return self._searched(str(hatch["path"]), pattern)
-        setuptools = tool.get("setuptools", {}).get("dynamic", {}).get("version", {})
+        setuptools = at(tool, "setuptools", "dynamic", "version")
         if "file" in setuptools:
-            files = setuptools["file"]
-            return self._text(files if isinstance(files, str) else files[0]).strip()
+            files = [setuptools["file"]] if isinstance(setuptools["file"], str) else setuptools["file"]
+            return self._text(strings(files, "[tool.setuptools.dynamic.version] file")[0]).strip() if files else ""
         if "attr" in setuptools:
             return self._attribute(str(setuptools["attr"]))
-        pdm = tool.get("pdm", {}).get("version", {})
+        pdm = at(tool, "pdm", "version")
         if pdm.get("source") == "file":
             return self._searched(str(pdm.get("path", "")), r'(?m)^__version__\s*=\s*[\'"](?P<version>[^\'"]+)')
         return ""
@@ -141,22 +142,24 @@ class Declaration:
     @property
     def version_file(self) -> Path | None:
         """The module its build backend writes the version to, usually ignored by git and there after the first build."""
-        tool = self.table.get("tool", {})
-        scm = tool.get("setuptools_scm", {})
-        hook = tool.get("hatch", {}).get("build", {}).get("hooks", {}).get("vcs", {})
-        name = scm.get("version_file") or scm.get("write_to") or hook.get("version-file")
-        name = name or tool.get("pdm", {}).get("version", {}).get("write_to")
+        tool = at(self.table, "tool")
+        scm = at(tool, "setuptools_scm")
+        name = scm.get("version_file") or scm.get("write_to") or at(tool, "hatch", "build", "hooks", "vcs").get("version-file")
+        name = name or at(tool, "pdm", "version").get("write_to")
         return self.directory / str(name) if name else None
 
     def _text(self, name: str) -> str:
         try:
-            return (self.directory / name).read_text(encoding="utf-8", errors="replace")
-        except OSError:
+            return head_of(self.directory / name)
+        except (OSError, ValueError):  # not there, or no path
             return ""
 
     def _searched(self, name: str, pattern: str) -> str:
-        found = re.compile(pattern, re.MULTILINE).search(self._text(name))
-        return found["version"] if found else ""
+        try:
+            found = re.compile(pattern, re.MULTILINE).search(self._text(name))
+            return found["version"] or "" if found else ""
+        except (re.error, IndexError, OverflowError, RecursionError) as error:
+            raise ConfigError(f"pyproject.toml: the pattern of the version, {pattern!r:.200}, is none: {error}") from error
 
     def _attribute(self, path: str) -> str:
         """A constant of a module, read and not run."""
@@ -164,7 +167,7 @@ class Declaration:
         for source in (*self.source_directories, "."):
             for end in (".py", "/__init__.py"):
                 text = self._text(f"{source}/{module.replace('.', '/')}{end}")
-                for node in ast.parse(text).body if text else ():
+                for node in _statements(text):
                     names = [ast.unparse(target) for target in node.targets] if isinstance(node, ast.Assign) else []
                     if attribute in names and isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
                         return str(node.value.value)
@@ -172,7 +175,7 @@ class Declaration:
 
     @staticmethod
     def _extra(project: Mapping[str, Any], extra: str) -> list[str]:
-        extras = project.get("optional-dependencies", {})
+        extras = at(project, "optional-dependencies")
         if extra not in extras:
             raise ConfigError(
                 f"pyproject.toml [tool.flame] extras: no extra {extra!r} in [project.optional-dependencies]",
@@ -189,18 +192,29 @@ class Declaration:
         if name in seen:
             raise ConfigError(f"pyproject.toml [dependency-groups]: {' → '.join((*seen, name))} includes itself")
         found: list[str] = []
-        for item in groups[name]:
+        items = groups[name]
+        if not isinstance(items, list):
+            raise ConfigError(f"pyproject.toml [dependency-groups] {name} is {items!r:.200}", hint="a list is wanted")
+        for item in items:
             if isinstance(item, str):
                 found.append(item)
-            elif isinstance(item, dict) and set(item) == {"include-group"}:
+            elif isinstance(item, dict) and set(item) == {"include-group"} and isinstance(item["include-group"], str):
                 found += self._group(groups, item["include-group"], (*seen, name))
             else:
-                raise ConfigError(f"pyproject.toml [dependency-groups] {name}: cannot read {item!r}")
+                raise ConfigError(f"pyproject.toml [dependency-groups] {name}: cannot read {item!r:.200}")
         return found
 
 
+def _statements(text: str) -> list[ast.stmt]:
+    """Of a module; none of what does not parse."""
+    try:
+        return ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+
+
 def is_setup(path: Path) -> bool:
-    text = path.read_text(encoding="utf-8", errors="replace")
+    text = head_of(path)
     return "setup(" in text if path.suffix == ".py" else "[metadata]" in text or "[options]" in text
 
 
@@ -208,6 +222,6 @@ def is_versioned_elsewhere(directory: Path) -> bool:
     """Whether a project that is built takes its version from version control."""
     for name in ("pyproject.toml", "setup.py", "setup.cfg"):
         path = directory / name
-        if path.is_file() and re.search(r"scm|hatch-vcs|versioneer|dunamai|pbr", path.read_text(encoding="utf-8", errors="replace")):
+        if path.is_file() and re.search(r"scm|hatch-vcs|versioneer|dunamai|pbr", head_of(path)):
             return True
     return False

@@ -1,7 +1,8 @@
 """Content-addressed directories that many processes share: made once, published by a marker, collected when nobody uses them.
 
-A directory is built in place, under an exclusive lock, and exists from the moment its marker does; whatever a killed process left
-without one is moved aside. A shared lock on the same file means "in use", and the kernel releases it however its holder ends.
+A directory is built in place, under an exclusive lock, and exists from the moment its marker does, which stands beside it: what is
+unpacked may have any name. Whatever a killed process left without one is moved aside. A shared lock on the same file means "in use",
+and the kernel releases it however its holder ends.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import fcntl
 import json
 import logging
 import os
+import re
 import subprocess
 import time
 import uuid
@@ -21,12 +23,14 @@ from typing import Any
 
 from flame_host import api
 from flame_host._packages import seals
-from flame_host._packages.seals import MARKER
-from flame_host.api import FlameError, ProvisionError
+from flame_host._private import is_ours_alone, make_private
+from flame_host.api import ConfigError, FlameError, ProvisionError
+from flame_host.api.models import is_digest
 
+_MOST_TRASH = 4  # directories that wait to be deleted
 _LOOK_AGAIN = 0.01  # seconds between looks at what another process is building
 Build = Callable[[Path], "Mapping[str, Any] | None"]
-SCRATCH = ("fetched", "tree", "source", "files")
+SCRATCH = ("fetched", "tree", "source", "files", "requirements")
 """What a builder may make beside its directory, as ``.<key>.<word>``; removed with it when the builder is killed."""
 
 KINDS = ("envs", "builds", "trees")
@@ -75,13 +79,14 @@ class EntryInfo:
 
 
 class ContentStore:
-    """Directories ``<root>/<kind>/<key>``."""
+    """Directories ``<root>/<kind>/<key>``, each with its marker ``<root>/markers/<kind>-<key>.json``; a key is 64 hex digits."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def find(self, kind: str, key: str) -> Entry | None:
         """The directory if it is complete. Cheap: one lock, one small file."""
+        _check_key(key)
         lock = self._open_lock(kind, key)
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -100,6 +105,7 @@ class ContentStore:
             build: fills the empty directory it is given and returns facts, kept in the marker.
             anew: build it again in any case.
         """
+        _check_key(key)
         begun = time.time()
         for generation in range(1000):
             name = f"{key}~{generation}" if generation else key
@@ -136,7 +142,7 @@ class ContentStore:
                 time.sleep(_LOOK_AGAIN)
                 continue
             try:
-                if _facts(self.root / kind / key) is None:
+                if self._facts(kind, key) is None:
                     self._raise_remembered(kind, key, begun)
                     self._build(kind, key, build, lock)
                 fcntl.flock(lock, fcntl.LOCK_SH)  # not atomic: a collector may slip in between, so look again
@@ -168,10 +174,15 @@ class ContentStore:
     def discard(self, path: Path) -> None:
         """Out of the way by one rename. Deleting is left for later: files made just after a deletion are slow to make."""
         trash = self.root / "trash"
-        trash.mkdir(parents=True, exist_ok=True)
+        make_private(trash)
         seals.make_writable(path)
         with contextlib.suppress(FileNotFoundError):
             path.rename(trash / uuid.uuid4().hex)
+        # But not for ever: whoever makes broken packages must not fill the disk.
+        with contextlib.suppress(FileNotFoundError):  # another process empties it
+            waiting = sorted(trash.iterdir(), key=lambda path: path.lstat().st_ctime_ns)
+            for path in waiting[:-_MOST_TRASH]:
+                seals.remove_tree(path)
 
     def empty_trash(self) -> None:
         seals.remove_tree(self.root / "trash")
@@ -180,24 +191,27 @@ class ContentStore:
 
     def _build(self, kind: str, key: str, build: Build, lock: int) -> None:
         directory = self.root / kind / key
+        marker = self._marker(kind, key)
+        marker.unlink(missing_ok=True)
         self.discard(directory)
-        directory.mkdir(parents=True)
+        make_private(directory)
         with self._swept_when_killed(directory, lock):
             try:
                 facts = build(directory) or {}
                 seals.seal(directory, self._seal(kind, key))
+                seals.close(directory)
             except BaseException as error:
                 self.discard(directory)
                 if isinstance(error, FlameError):
                     self._remember(kind, key, error)
                 raise
-            marker = directory / f"{MARKER}.new"
-            with marker.open("w") as stream:
+            make_private(marker.parent)
+            new = marker.with_suffix(".new")
+            with new.open("w") as stream:
                 json.dump({"facts": dict(facts), "made": time.time()}, stream)
                 stream.flush()
                 os.fsync(stream.fileno())
-            marker.rename(directory / MARKER)
-            seals.close(directory)
+            new.rename(marker)
 
     @contextlib.contextmanager
     def _swept_when_killed(self, directory: Path, lock: int) -> Iterator[None]:
@@ -219,11 +233,16 @@ class ContentStore:
 
     def _entry(self, kind: str, key: str, lock: int) -> Entry | None:
         directory = self.root / kind / key
-        if _facts(directory) is None:
+        facts = self._facts(kind, key)
+        if facts is None:
             os.close(lock)
             return None
+        problem = is_ours_alone(directory)
+        if problem:
+            os.close(lock)
+            raise ProvisionError(f"{directory} {problem}, and what stands there is run", hint="remove it, and look who could write there")
         os.utime(lock)
-        return Entry(directory, json.loads((directory / MARKER).read_bytes()), lock)
+        return Entry(directory, facts, lock)
 
     def _seal(self, kind: str, key: str) -> Path:
         return self.root / "seals" / f"{kind}-{key}.json"
@@ -233,7 +252,7 @@ class ContentStore:
         try:
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except FileNotFoundError:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_private(path.parent)
             return self._open_lock(kind, key)
 
     def _info(self, kind: str, path: Path) -> EntryInfo:
@@ -246,8 +265,9 @@ class ContentStore:
         finally:
             last_use = os.fstat(lock).st_mtime
             os.close(lock)
-        facts = _facts(path)
-        return EntryInfo(kind, path.name, path, size_of(path), last_use, in_use, facts is not None, facts or {})
+        facts = self._facts(kind, path.name)
+        inner = facts["facts"] if facts is not None else {}
+        return EntryInfo(kind, path.name, path, size_of(path), last_use, in_use, facts is not None, inner)
 
     def _remove(self, info: EntryInfo) -> bool:
         lock = self._open_lock(info.kind, info.key)
@@ -255,7 +275,7 @@ class ContentStore:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             seals.make_writable(info.path)
             with contextlib.suppress(FileNotFoundError):
-                (info.path / MARKER).unlink()
+                self._marker(info.kind, info.key).unlink()
             self._seal(info.kind, info.key).unlink(missing_ok=True)
             self.discard(info.path)
             return True
@@ -264,6 +284,18 @@ class ContentStore:
         finally:
             os.close(lock)
 
+    def _marker(self, kind: str, key: str) -> Path:
+        return self.root / "markers" / f"{kind}-{key}.json"
+
+    def _facts(self, kind: str, key: str) -> Mapping[str, Any] | None:
+        """What the marker says; None without one, when it is damaged, or when its directory is gone: it has to be made anew."""
+        try:
+            marker = json.loads(self._marker(kind, key).read_bytes())
+            good = isinstance(marker["facts"], dict) and isinstance(marker.get("made", 0.0), (int, float))
+        except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+        return marker if good and os.path.lexists(self.root / kind / key) else None
+
     # ------------------------------------------------------------------------------------------------ failures
 
     def _failure(self, kind: str, key: str) -> Path:
@@ -271,7 +303,7 @@ class ContentStore:
 
     def _remember(self, kind: str, key: str, error: FlameError) -> None:
         path = self._failure(kind, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_private(path.parent)
         state = {name: value for name, value in vars(error).items() if isinstance(value, (str, int, float))}
         new = path.with_suffix(f".{os.getpid()}")
         new.write_text(json.dumps({"type": type(error).__name__, "state": state, "time": time.time()}))
@@ -293,13 +325,11 @@ class ContentStore:
         raise error
 
 
-def _facts(directory: Path) -> Mapping[str, Any] | None:
-    """What the marker says; None without a marker, or when it is damaged: then the directory has to be made anew."""
-    try:
-        facts = json.loads((directory / MARKER).read_bytes())["facts"]
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
-        return None
-    return facts if isinstance(facts, dict) else None
+def _check_key(key: str) -> None:
+    """A key becomes a path; whoever chose it, it must not lead elsewhere. ``~n`` behind it is ours: made again while the former is used."""
+    digest, tilde, generation = key.partition("~")
+    if not is_digest(digest) or (tilde and not re.fullmatch("[1-9][0-9]{0,2}", generation)):
+        raise ConfigError(f"{key!r:.100} is no key of a directory", hint="a key has 64 digits of 0-9 and a-f")
 
 
 def size_of(directory: Path) -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from flame_host._packages.listings import check_listing
+from flame_host._private import make_private
 from flame_host.api import Limits, Member, MemberKind, PackageError, PackageRef
 
 FORMAT = "files"
@@ -47,8 +48,8 @@ class FileStore:
             names: of files below ``base``. links: of symbolic links among them, with what they lead to. extra: files by content.
         """
         check_listing([*names, *extra], links, self._limits)
-        self._lists.mkdir(parents=True, exist_ok=True)
-        self._contents.mkdir(parents=True, exist_ok=True)
+        make_private(self._lists)
+        make_private(self._contents)
         self._drop_left_behind()
         memory = self._lists / f"known-{hashlib.sha256(str(base).encode('utf-8', 'surrogateescape')).hexdigest()[:24]}.json"
         known, now = _read(memory), {}
@@ -138,10 +139,10 @@ class FileStore:
 
     def _finish(self, part: Path, digest: str) -> None:
         place = self._place(digest)
-        place.parent.mkdir(exist_ok=True)
+        make_private(place.parent)
         if place.is_file() and self._is_intact(digest, place.stat().st_size) and place.stat().st_size == part.stat().st_size:
             return
-        os.chmod(part, 0o444)
+        os.chmod(part, 0o400)
         os.replace(part, place)
         status = place.stat()
         if status.st_size >= LARGE:
@@ -158,7 +159,7 @@ class FileStore:
         from flame_host._packages.unpack.tree import write_tree
 
         listing = json.loads(package.read_bytes())
-        target.mkdir()
+        make_private(target)
         large: list[tuple[str, bool, str]] = []
         write_tree(self._members(listing, large), target, self._limits, compressed_size=sum(entry[1] for entry in listing["files"]))
         for name, executable, digest in large:
@@ -213,7 +214,7 @@ def share(content: Path, target: Path, executable: bool = False) -> None:
     with content.open("rb") as source, target.open("xb") as copy:
         try:
             fcntl.ioctl(copy.fileno(), _FICLONE, source.fileno())
-            os.fchmod(copy.fileno(), 0o555 if executable else 0o444)
+            os.fchmod(copy.fileno(), 0o500 if executable else 0o400)
             return
         except OSError:
             pass

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from flame_host._packages.neighbours import path_of_url, split_requirement
+from flame_host._packages.reading import text_of
 
 _INCLUDE = r"(?:-r|-c|--requirement|--constraint)(?:\s+|=)?(?P<path>\S.*)"
 _EDITABLE = r"(?:-e|--editable)(?:\s+|=)(?P<path>\S.*)"
@@ -65,7 +66,7 @@ def named_paths(line: str, directory: Path) -> Iterator[Path]:
 
 
 def _lines(file: Path) -> Iterator[str]:
-    text = file.read_text(encoding="utf-8-sig", errors="replace").replace("\\\n", " ")
+    text = text_of(file, errors="replace").replace("\\\n", " ")
     for line in text.splitlines():
         line = re.sub(r"(^|\s)#.*$", "", line).strip()
         if line:

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from flame_host._packages.declared import Declaration, canonical
+from flame_host._packages.tables import at, strings
 from flame_host.api import ConfigError
 
 _REQUIREMENT = r"(?s)\s*(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)\s*(?P<extras>\[[^\]]*\])?\s*(?P<rest>.*)"
@@ -154,14 +155,23 @@ def _workspace_of(project: Declaration, top: Path) -> Declaration | None:
 
 
 def _members(workspace: Declaration) -> Iterator[tuple[str, Path]]:
-    table = workspace.uv.get("workspace", {})
-    left_out = {path for pattern in table.get("exclude", ()) for path in workspace.directory.glob(str(pattern))}
+    table = at(workspace.uv, "workspace")
+    left_out = {path for pattern in _patterns(table, "exclude") for path in workspace.directory.glob(pattern)}
     if workspace.name:
         yield workspace.name, workspace.directory
-    for pattern in table.get("members", ()):
-        for path in sorted(workspace.directory.glob(str(pattern))):
+    for pattern in _patterns(table, "members"):
+        for path in sorted(workspace.directory.glob(pattern)):
             if path not in left_out and (path / "pyproject.toml").is_file():
                 yield Declaration.of(path).name, path
+
+
+def _patterns(table: Mapping[str, Any], name: str) -> list[str]:
+    """Below the workspace, as uv has it: what leads elsewhere would have us walk through somebody else's files."""
+    patterns = strings(table.get(name, []), f"[tool.uv.workspace] {name}")
+    for pattern in patterns:
+        if not pattern or pattern.startswith("/") or ".." in Path(pattern).parts or "\0" in pattern:
+            raise ConfigError(f"pyproject.toml [tool.uv.workspace] {name}: {pattern!r:.200} does not lie below the workspace")
+    return patterns
 
 
 def workspace_files(workspace: Declaration) -> list[Path]:
@@ -179,7 +189,9 @@ def _sources(declaration: Declaration, top: Path) -> dict[str, Any]:
     for holder in (workspace, declaration):
         if holder is None:
             continue
-        for name, source in holder.uv.get("sources", {}).items():
+        for name, source in at(holder.uv, "sources").items():
+            if not all(isinstance(item, Mapping) for item in (source if isinstance(source, list) else [source])):
+                raise ConfigError(f"pyproject.toml [tool.uv.sources] {name} is {source!r:.200}", hint="a table is wanted")
             items = [{**item, "#base": holder.directory} for item in (source if isinstance(source, list) else [source])]
             found[canonical(name)] = items if isinstance(source, list) else items[0]
     return found
@@ -211,5 +223,4 @@ def _settings(declaration: Declaration) -> dict[str, Any]:
 
 
 def _extras(declaration: Declaration) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = (declaration.project or {}).get("optional-dependencies", {})
-    return found
+    return at(declaration.project or {}, "optional-dependencies")

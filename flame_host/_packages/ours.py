@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, distribution, packages_dist
 from pathlib import Path
 
 from flame_host._packages.neighbours import split_requirement
+from flame_host._packages.reading import text_of
 from flame_host.api import ConfigError, InstallError
 
 CLIENT = "flame-host-sdk"
@@ -31,13 +32,13 @@ def without_ours(requirements: Sequence[str]) -> tuple[str, ...]:
 
 def is_named_in(files: Sequence[Path]) -> bool:
     """Whether requirements files ask for one of them."""
-    return any(_is_ours(line) for path in files for line in path.read_text(encoding="utf-8", errors="replace").splitlines())
+    return any(_is_ours(line) for path in files for line in text_of(path, errors="replace").splitlines())
 
 
 def take_out_of(files: Sequence[Path]) -> None:
     """Comment them out of copies of requirements files."""
     for path in files:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = text_of(path, errors="replace").splitlines()
         kept = [
             f"# {line}  (workers have it)" if _is_ours(line) and not without_ours([line.partition("#")[0].strip()]) else line
             for line in lines

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,7 +13,8 @@ from flame_host._packages.declared import Declaration, is_setup, is_versioned_el
 from flame_host._packages.inputs import content_digest, requirement_inputs
 from flame_host._packages.neighbours import Neighbourhood, look_around, workspace_files
 from flame_host._packages.ours import is_named_in
-from flame_host._packages.tables import parse_toml, plain, read_toml
+from flame_host._packages.reading import check_requirements, head_of, parse_toml, read_toml, script_block, text_of
+from flame_host._packages.tables import at, plain, strings
 from flame_host.api import ConfigError, LocalProject, ProjectNeeds, Requirements
 
 __all__ = ["ABOUT", "Project", "Reading", "read_about", "read_project", "read_requirements", "read_toml"]
@@ -23,7 +23,6 @@ ABOUT = ".flame-package.json"
 """In a package, what the files alone do not tell: where the project is, which script runs, what was recorded while packing."""
 
 _PROJECT_FILES = ("pyproject.toml", "setup.py", "setup.cfg", "requirements.txt", "PKG-INFO")
-_SCRIPT_BLOCK = r"(?m)^# /// script\s*$\n(?P<body>(?:^#(?:| .*)$\n)+?)^# ///\s*$"
 
 
 @dataclass(frozen=True)
@@ -117,12 +116,27 @@ class Reading:
 
 def read_about(tree: Path) -> About:
     try:
-        facts = json.loads((tree / ABOUT).read_text(encoding="utf-8"))
-        return About(**{**facts, "paths": tuple(facts.get("paths", ()))})
+        facts = json.loads(text_of(tree / ABOUT))
+        about = About(**{**facts, "paths": tuple(facts.get("paths", ()))})
+        _check_about(about, tree)
+        return about
     except FileNotFoundError:
         return About()
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(f"{ABOUT}: {error}", hint="it was written by another version; pack the project again") from error
+
+
+def _check_about(about: About, tree: Path) -> None:
+    """What it names stands below the tree, whoever wrote it."""
+    places = (about.root, about.script, about.directory, *about.paths)
+    if not all(isinstance(place, str) for place in places) or not isinstance(about.versions, Mapping):
+        raise ValueError("it is not as we write it")
+    if not all(isinstance(text, str) and text.isprintable() for pair in about.versions.items() for text in pair):
+        raise ValueError("it has versions that are none")
+    top = tree.resolve()
+    for place in places:
+        if not (tree / place).resolve().is_relative_to(top):
+            raise ValueError(f"{place!r:.200} lies outside of the package")
 
 
 def read_project(tree: Path) -> tuple[Project, Reading]:
@@ -179,7 +193,7 @@ def _relative(needs: Requirements, root: Path, tree: Path) -> Requirements:
 
 def _project_root(tree: Path) -> Path:
     """The tree, or the one directory that is all of it: ``tar -czf app.tar.gz app/``."""
-    entries = [entry for entry in tree.iterdir() if entry.name not in (".complete", ABOUT)]
+    entries = [entry for entry in tree.iterdir() if entry.name != ABOUT]
     if len(entries) == 1 and entries[0].is_dir() and any((entries[0] / name).exists() for name in _PROJECT_FILES):
         return entries[0]
     return tree
@@ -193,7 +207,7 @@ def read_requirements(root: Path, top: Path, script: Path | None = None) -> Read
     """
     if script is not None and has_block(script):
         return _from_script(script, root, top)
-    entries = [entry.name for entry in root.iterdir() if entry.name not in (".complete", ABOUT)]
+    entries = [entry.name for entry in root.iterdir() if entry.name != ABOUT]
     if len(entries) == 1 and entries[0].endswith(".whl"):
         return Reading(Requirements(build=root / entries[0], source_paths=(), origin=entries[0]))
     if (root / "PKG-INFO").is_file():
@@ -210,6 +224,7 @@ def read_requirements(root: Path, top: Path, script: Path | None = None) -> Read
         return Reading(replace(needs, python=_pinned(root, top)), [root / "pylock.toml"])
     if (root / "requirements.txt").is_file():
         files = (root / "requirements.txt",)
+        check_requirements(top, list(files), root)
         inputs = requirement_inputs(files, root)
         needs = Requirements(files=files, source_paths=_source_paths(root), python=_pinned(root, top), origin="requirements.txt")
         return Reading(needs, inputs, travelling=inputs)
@@ -227,11 +242,11 @@ def _from_pyproject(root: Path, top: Path) -> Reading | None:
     """None when the file only configures tools."""
     declaration = Declaration.of(root)
     if declaration.project is None:
-        if "build-system" in declaration.table and ((root / "setup.py").is_file() or "poetry" in declaration.table.get("tool", {})):
+        if "build-system" in declaration.table and ((root / "setup.py").is_file() or "poetry" in at(declaration.table, "tool")):
             return _built(root, "pyproject.toml [build-system]", _pinned(root, top))
         return None
     python = _pinned(root, top) or declaration.python
-    extras, groups = tuple(declaration.flame.get("extras", ())), declaration.groups
+    extras, groups = tuple(strings(declaration.flame.get("extras", []), "[tool.flame] extras")), declaration.groups
     if declaration.name and not declaration.is_static:
         reading = _built(root, "pyproject.toml (has to be built)", python)
         if not declaration.dynamic & {"dependencies", "optional-dependencies"}:
@@ -281,20 +296,17 @@ def _lock_of(declaration: Declaration, around: Neighbourhood) -> Path | None:
 
 def has_block(path: Path) -> bool:
     try:
-        return path.suffix == ".py" and "# /// script" in path.read_text(encoding="utf-8", errors="replace")
+        return path.suffix == ".py" and script_block(head_of(path), path.name) is not None
     except OSError:
         return False
 
 
 def _from_script(script: Path, root: Path, top: Path) -> Reading:
     """A single file that carries its requirements in a comment (PEP 723)."""
-    match = re.search(_SCRIPT_BLOCK, script.read_text(encoding="utf-8"))
-    if match is None:
-        raise ConfigError(f"{script.name}: its '# /// script' block does not end", hint="close it with a line '# ///'")
-    text = "".join(line[2:] if line.startswith("# ") else line[1:] for line in match["body"].splitlines(keepends=True))
+    text = script_block(head_of(script), script.name) or ""
     table = parse_toml(text, script.name)
     project = {"dependencies": table.get("dependencies", []), "requires-python": table.get("requires-python", "")}
-    declaration = Declaration(script.parent, {"project": project, "tool": table.get("tool", {})})
+    declaration = Declaration(script.parent, {"project": project, "tool": at(table, "tool")})
     around = look_around(declaration, (), (), script.parent)
     around.workspace = None
     lock = script.with_name(script.name + ".lock")
@@ -313,7 +325,7 @@ def _pinned(root: Path, top: Path) -> str:
     for directory in (root, *root.parents):
         path = directory / ".python-version"
         if path.is_file():
-            lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines()]
+            lines = [line.strip() for line in head_of(path).splitlines()]
             return next((line for line in lines if line and not line.startswith("#")), "")
         if directory == top:
             break

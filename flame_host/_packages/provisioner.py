@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -27,8 +28,9 @@ from flame_host._packages.inputs import content_digest, listing_digest, named_pa
 from flame_host._packages.interpreters import existing, fingerprint, is_ours, spelled, version
 from flame_host._packages.ours import refuse_strangers, take_out_of, without_ours
 from flame_host._packages.project import Project, read_about, read_project
-from flame_host._packages.seals import MARKER, PLACE
+from flame_host._packages.seals import PLACE
 from flame_host._plugins.catalog import Catalog
+from flame_host._private import make_private
 from flame_host._settings import Settings
 from flame_host.api import (
     Application,
@@ -44,8 +46,12 @@ from flame_host.api import (
     PackageRef,
     ProvisionError,
     Requirements,
+    denies,
+    intersect_policies,
+    without_secrets,
 )
 
+logger = logging.getLogger("flame_host.packages")
 Observe = Callable[[Event], None]
 
 
@@ -109,7 +115,7 @@ class Provisioner:
             return self._lay_out(application, package, target)
         fetched = target.with_name(f".{target.name}.fetched")
         shutil.rmtree(fetched, ignore_errors=True)
-        fetched.mkdir()
+        make_private(fetched)
         try:
             archive = self._fetch(application, package, fetched)
             digest = _digest(archive)
@@ -188,6 +194,9 @@ class Provisioner:
         extra = without_ours(application.dependencies)
         needs = replace(needs, dependencies=without_ours(needs.dependencies))
         base = tree.path / project.root if tree is not None else Path(os.sep)
+        builds = not self._builds_denied(application)
+        if not builds:
+            _refuse_builds(needs, base)
         key = _key(
             installer=installer.identity(),
             python=fingerprint(python),
@@ -197,12 +206,17 @@ class Provisioner:
             files=project.digest,
             outside=_digest_of_outside(project, extra, base),
             built=tree.path.name if tree is not None and needs.build else "",
-            sources=[*self._settings.wheelhouse, listing_digest(self._settings.wheelhouse), self._settings.offline],
+            sources=[*self._settings.wheelhouse, listing_digest(self._settings.wheelhouse), self._settings.offline, builds],
         )
 
         def install(target: Path) -> Mapping[str, Any]:
             return self._install(
-                application, installer, project, needs, tree, InstallRequest(target, python, needs, self._log(key), extra=extra)
+                application,
+                installer,
+                project,
+                needs,
+                tree,
+                InstallRequest(target, python, needs, self._log(key), extra=extra, builds=builds),
             )
 
         anew = application.name in self._anew
@@ -221,7 +235,13 @@ class Provisioner:
         from flame_host._packages.sources import put_on_path
 
         self._tell("install", application)
-        request.log.parent.mkdir(parents=True, exist_ok=True)
+        if self._settings.wheelhouse and not self._settings.offline:
+            logger.warning(
+                "both a wheelhouse and an index are asked for what %s needs; of two distributions of one name the higher version wins, "
+                "whoever has put it into the index (offline = true asks the wheelhouse alone)",
+                application.name,
+            )
+        make_private(request.log.parent)
         request = replace(
             request,
             deadline=self._settings.install_seconds,
@@ -242,10 +262,13 @@ class Provisioner:
             "python": str(python),
             "paths": in_front,
             "version": version(python),
-            "requirements": requirements,
+            "requirements": [without_secrets(requirement) for requirement in requirements],
             "application": application.name,
             "installer": installer.identity(),
         }
+
+    def _builds_denied(self, application: Application) -> bool:
+        return denies(intersect_policies(self._settings.policy, application.plan.policy), "builds")
 
     @contextlib.contextmanager
     def _source(self, project: Project, tree: Entry | None, request: InstallRequest) -> Iterator[Path | None]:
@@ -261,7 +284,7 @@ class Provisioner:
         stays = project.requirements.build is None
         copy = request.target / "source" if stays else request.target.with_name(f".{request.target.name}.source")
         shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(tree.path, copy, symlinks=True, ignore=shutil.ignore_patterns(MARKER, PLACE, "__pycache__"))
+        shutil.copytree(tree.path, copy, symlinks=True, ignore=shutil.ignore_patterns(PLACE, "__pycache__"))
         for place, _, files in os.walk(copy):
             for name in ("", *files):
                 path = os.path.join(place, name)
@@ -326,6 +349,18 @@ class Provisioner:
         self._observe(Event(f"provision.{kind}", time.time(), detail=application.name))
 
 
+def _refuse_builds(needs: Requirements, base: Path) -> None:
+    """What would be built whatever the installer is told: a project named by its directory, or an archive of sources."""
+    built = [needs.build] if needs.build is not None else []
+    for path in (*built, *(local.path for local in needs.locals)):
+        if not (base / path).is_file() or path.suffix != ".whl":
+            raise ProvisionError(
+                f"{path.name or 'the project'} has to be built ({needs.origin}), which runs code of its author, "
+                "and policy says builds = deny",
+                hint="publish its wheel in its place, or declare its dependencies in pyproject.toml [project]",
+            )
+
+
 @contextlib.contextmanager
 def _stage(application: Application, stage: str, provider: str = "") -> Iterator[None]:
     """The one boundary where errors learn where they happened, and where a provider's own exceptions are wrapped."""
@@ -370,7 +405,7 @@ def _digest(path: Path) -> str:
 
 
 def _key(**parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _digest_of_outside(project: Project, extra: Sequence[str], base: Path) -> str:

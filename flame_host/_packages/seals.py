@@ -12,11 +12,10 @@ import os
 import stat
 from pathlib import Path
 
-MARKER = ".complete"
+from flame_host._private import make_private
+
 PLACE = ".flame"
 """Directory in a tree that holds metadata of ours; it goes on the path."""
-
-_OWN = (MARKER, f"{MARKER}.new")
 
 
 def seal(directory: Path, note: Path) -> None:
@@ -26,13 +25,13 @@ def seal(directory: Path, note: Path) -> None:
             path = os.path.join(place, name)
             if not os.path.islink(path):
                 os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) & ~0o222)
-    note.parent.mkdir(parents=True, exist_ok=True)
+    make_private(note.parent)
     note.write_text(json.dumps(look(directory)))
 
 
 def close(directory: Path) -> None:
     """The last step: nothing can be added at the top either."""
-    os.chmod(directory, 0o555)
+    os.chmod(directory, 0o500)
 
 
 def broken(directory: Path, note: Path) -> str:
@@ -67,14 +66,14 @@ def differs(directory: Path, note: Path) -> bool:
 def make_writable(directory: Path) -> None:
     """So that it can be moved or removed."""
     with contextlib.suppress(OSError):
-        os.chmod(directory, 0o755)
+        os.chmod(directory, 0o700)
 
 
 def remove_tree(path: Path) -> None:
     """Also what is read-only; what cannot be removed stays."""
     for place, directories, files in os.walk(path):
         with contextlib.suppress(OSError):
-            os.chmod(place, 0o755)
+            os.chmod(place, 0o700)
         for name in files:
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(place, name))
@@ -88,11 +87,11 @@ def remove_tree(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    os.chmod(path.parent, 0o755)
+    os.chmod(path.parent, 0o700)
     try:
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
     finally:
-        os.chmod(path.parent, 0o555)
+        os.chmod(path.parent, 0o500)
 
 
 def look(directory: Path) -> dict[str, list[int | str]]:
@@ -104,8 +103,6 @@ def look(directory: Path) -> dict[str, list[int | str]]:
         with contextlib.suppress(FileNotFoundError), os.scandir(directory / place if place else directory) as entries:
             for entry in entries:
                 name = f"{place}/{entry.name}" if place else entry.name
-                if name in _OWN:
-                    continue
                 if entry.is_dir(follow_symlinks=False):
                     found[name] = []
                     stack.append(name)

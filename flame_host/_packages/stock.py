@@ -97,7 +97,7 @@ def tidy_once_a_day(root: Path) -> None:
             if stamp.stat().st_mtime > time.time() - 86_400:
                 return
         except FileNotFoundError:
-            stamp.touch()  # a new root has nothing to tidy
+            stamp.touch(0o600)  # a new root has nothing to tidy
             return
         os.utime(stamp)
         Stock(root).prune(time.time() - UNUSED_SECONDS)

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from flame_host._private import make_private
+
 CLIENT_MODULES = (
     "flamepy",
     "flame_host",
@@ -52,7 +54,7 @@ _held: dict[Path, int] = {}
 def _hold(lock: Path) -> None:
     """In use until this process ends: its workers import from there."""
     if lock not in _held:
-        lock.parent.mkdir(parents=True, exist_ok=True)
+        make_private(lock.parent)
         _held[lock] = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(_held[lock], fcntl.LOCK_SH | fcntl.LOCK_NB)
 
@@ -88,7 +90,7 @@ def _plugin_links() -> Iterator[tuple[str, Path]]:
 
 
 def _make(directory: Path, links: dict[str, Path]) -> None:
-    directory.parent.mkdir(parents=True, exist_ok=True)
+    make_private(directory.parent)
     building = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))  # threads of one process may meet here
     for name, target in links.items():
         (building / name).symlink_to(target)

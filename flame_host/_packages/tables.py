@@ -1,38 +1,31 @@
-"""TOML files as tables, with errors that name the file."""
+"""What stands in tables of TOML: looked at before it is used, for anybody may have written it."""
 
 from __future__ import annotations
 
 import datetime
-import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from flame_host.api import ConfigError
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """A TOML file as a table; a broken one is `ConfigError` with the file's name and the line."""
-    try:
-        return parse_toml(path.read_text(encoding="utf-8"), path.name)
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path.name}: not UTF-8 ({error})") from error
+def at(table: Any, *names: str) -> Mapping[str, Any]:
+    """The table of that name in a table, empty when there is none.
 
-
-def parse_toml(text: str, name: str) -> dict[str, Any]:
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{name}: {error}", hint="mend the line it names") from error
+    Raises:
+        ConfigError: something else has that name.
+    """
+    for index, name in enumerate(names):
+        table = table.get(name, {})
+        if not isinstance(table, Mapping):
+            raise ConfigError(f"pyproject.toml [{'.'.join(names[: index + 1])}] is {table!r:.200}", hint="a table is wanted")
+    found: Mapping[str, Any] = table
+    return found
 
 
 def strings(value: Any, where: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ConfigError(f"pyproject.toml {where} is {value!r}", hint="a list of strings is wanted")
+        raise ConfigError(f"pyproject.toml {where} is {value!r:.200}", hint="a list of strings is wanted")
     return list(value)
 
 

@@ -21,6 +21,7 @@ from flame_host.api import (
     Observer,
     Serializer,
     Store,
+    check_format,
     distribution_of,
 )
 
@@ -43,7 +44,13 @@ _PREFERRED = ("tar.gz", "uv", "cloudpickle", "file", "local")
 class Catalog:
     """Providers by family and key. Reading it never fails; asking for what is not there does, and says what to install."""
 
-    def __init__(self, selection: Selection | None = None, extra: Sequence[tuple[str, ModuleType]] = ()) -> None:
+    def __init__(
+        self,
+        selection: Selection | None = None,
+        extra: Sequence[tuple[str, ModuleType]] = (),
+        policy: Mapping[str, str] | None = None,
+    ) -> None:
+        self._policy = policy or {}
         modules, self.records = load_plugins(selection or Selection(), extra)
         self._providers: dict[str, dict[str, tuple[Any, PluginRecord]]] = {family: {} for family in _KEYS}
         for record, module in modules:
@@ -92,7 +99,7 @@ class Catalog:
         return cast(Deployer, self._find("deployers", name))
 
     def serializer(self, format: str) -> Serializer:
-        """By name, or by name and major version as payloads say it (``"cloudpickle/1"``)."""
+        """By name, or by name and major version as payloads say it (``"cloudpickle/1"``); none that the host's policy denies."""
         name, _, version = format.partition("/")
         serializer = cast(Serializer, self._find("serializers", name))
         if version and version != str(serializer.version):
@@ -100,6 +107,7 @@ class Catalog:
                 f"payload of format {format}, but this side reads {name}/{serializer.version}",
                 hint=f"install the same version of {distribution_of('serializers', name)} on both sides",
             )
+        check_format(format, serializer, self._policy)
         return serializer
 
     def all(self, family: str) -> Mapping[str, Any]:

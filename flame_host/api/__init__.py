@@ -74,7 +74,8 @@ from flame_host.api.models import (
     buffer_size,
     buffer_view,
 )
-from flame_host.api.negotiation import Want, Wants, distribution_of, intersect_policies, negotiate
+from flame_host.api.negotiation import Want, Wants, distribution_of, negotiate
+from flame_host.api.policy import check_format, decoders, denies, intersect_policies, parse_policy
 from flame_host.api.providers import (
     Archiver,
     Cache,
@@ -90,6 +91,8 @@ from flame_host.api.providers import (
     Store,
     Task,
 )
+from flame_host.api.redaction import without_secrets
+from flame_host.api.requirements import requirements_file
 
 __all__ = [
     "API_VERSION",
@@ -175,10 +178,16 @@ __all__ = [
     "WorkerStartError",
     "buffer_size",
     "buffer_view",
+    "check_format",
+    "decoders",
+    "denies",
     "distribution_of",
     "hookimpl",
     "intersect_policies",
     "last_lines",
     "negotiate",
+    "parse_policy",
+    "requirements_file",
     "run_command",
+    "without_secrets",
 ]

@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from flame_host.api.redaction import without_secrets
+
 _OURS = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "VIRTUAL_ENV")
 _GUARD = "read -r never || kill -9 0"
 """Leads the command's process group, and takes all of it along when our end of its pipe closes: by us, or by our being killed."""
@@ -53,7 +55,7 @@ def run_command(
             text = output.read()
             if log is not None:
                 with log.open("a") as stream:
-                    stream.write(f"$ {' '.join(argv)}\n{text}\n")
+                    stream.write(without_secrets(f"$ {' '.join(argv)}\n{text}\n"))
     return code, text
 
 

@@ -47,6 +47,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from flame_host.api.redaction import without_secrets
+
 __all__ = [
     "ApplicationError",
     "ApplicationExistsError",
@@ -86,6 +88,16 @@ __all__ = [
 ]
 
 E = TypeVar("E", bound="FlameError")
+_LONGEST = 64 << 10
+"""Characters of a message; what was read from a package or a peer may be any length."""
+
+
+def presentable(text: str) -> str:
+    """A message as people may see it: no credentials of URLs, and no more than anybody reads."""
+    if len(text) > _LONGEST:
+        half = _LONGEST // 2
+        text = f"{text[:half]}\n… {len(text) - 2 * half} characters left out …\n{text[-half:]}"
+    return without_secrets(text)
 
 
 class FlameError(Exception):
@@ -100,6 +112,7 @@ class FlameError(Exception):
     """
 
     def __init__(self, message: str, *, hint: str = "") -> None:
+        message, hint = presentable(message), presentable(hint)
         super().__init__(message)
         self.message = message
         self.hint = hint
@@ -275,7 +288,7 @@ class InstallError(ProvisionError):
             text += f"\n  whole log: {log}"
         super().__init__(text, hint=hint)
         self.log = log
-        self.tail = tail
+        self.tail = presentable(tail)
 
 
 class SerializationError(FlameError):

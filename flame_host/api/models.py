@@ -5,11 +5,24 @@ Sizes are bytes, durations seconds, times POSIX seconds unless a name says other
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias, Union
+
+from flame_host.api.errors import ConfigError
+from flame_host.api.redaction import without_secrets
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,252}")
+_PYTHON = re.compile(r"(python)?\d+(\.\d+){0,2}t?|\s*(>=|<=|==|!=|~=|<|>)\s*\d[\d.*]*(\s*,\s*(>=|<=|==|!=|~=|<|>)\s*\d[\d.*]*)*\s*")
+
+
+def is_digest(text: object) -> bool:
+    """Whether it is a SHA-256 as this project writes it: 64 lower-case hex digits, and hence no path."""
+    return isinstance(text, str) and _DIGEST.fullmatch(text) is not None
 
 
 class Segment(Protocol):
@@ -78,14 +91,26 @@ class PackageRef:
     """A published package: its identity is the digest, the URL is only where to look.
 
     Attributes:
-        digest: SHA-256 of the archive's bytes, lower-case hex.
+        digest: SHA-256 of the archive's bytes, lower-case hex; empty while it is not known. It names directories, so nothing else passes.
         format: name of the archiver, ``"tar.gz"``.
+
+    Raises:
+        ConfigError: the digest is none.
     """
 
     url: str
     digest: str
     size: int
     format: str
+
+    def __post_init__(self) -> None:
+        if self.digest != "" and not is_digest(self.digest):
+            raise ConfigError(f"{self.digest!r:.100} is no SHA-256 of a package", hint="it has 64 digits of 0-9 and a-f")
+        if not isinstance(self.url, str) or not isinstance(self.size, int) or self.size < 0:
+            raise ConfigError(f"a package of URL {self.url!r:.100} and size {self.size!r:.40} is none")
+
+    def __repr__(self) -> str:
+        return f"PackageRef({without_secrets(self.url)!r}, {self.digest!r}, size={self.size}, format={self.format!r})"
 
 
 @dataclass(frozen=True)
@@ -168,6 +193,7 @@ class InstallRequest:
         extra: requirements of the application on top of the project's; relative paths in them start at ``directory``.
         directory: to run in, so that relative paths mean what they do in the project; None without one.
         variables: environment for the tools, over this process's own.
+        builds: source distributions and projects may be built, which runs code of their authors.
     """
 
     target: Path
@@ -180,6 +206,7 @@ class InstallRequest:
     extra: tuple[str, ...] = ()
     directory: Path | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
+    builds: bool = True
 
 
 @dataclass(frozen=True)
@@ -268,7 +295,11 @@ class Application:
         dependencies: requirements on top of those the package names.
         python_version: interpreter wanted, empty for the package's or the host's.
         working_directory: current directory of its workers, absolute; empty lets the host choose.
+        environments: variables of the workers; they may be secrets, so no repr shows them.
         max_instances: most executors a session may have. delay_release: seconds an idle executor is kept.
+
+    Raises:
+        ConfigError: the name could not name a directory, or the Python is a path or an option: both may come from a peer.
     """
 
     name: str
@@ -277,7 +308,7 @@ class Application:
     dependencies: tuple[str, ...] = ()
     python_version: str = ""
     working_directory: str = ""
-    environments: Mapping[str, str] = field(default_factory=dict)
+    environments: Mapping[str, str] = field(default_factory=dict, repr=False)
     description: str = ""
     labels: tuple[str, ...] = ()
     shim: Shim = Shim.HOST
@@ -287,6 +318,12 @@ class Application:
     delay_release: float = 60.0
     state: ApplicationState = ApplicationState.ENABLED
     creation_time: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name) or ".." in self.name:
+            raise ConfigError(f"{self.name!r:.100} is no name for an application", hint="use letters, digits, '.', '_' and '-'")
+        if self.python_version and not (isinstance(self.python_version, str) and _PYTHON.fullmatch(self.python_version)):
+            raise ConfigError(f"{self.python_version!r:.100} is no version of Python", hint='write "3.12" or ">=3.10"')
 
 
 @dataclass(frozen=True)
@@ -307,6 +344,11 @@ class SessionSpec:
         timeout: seconds a task may run, 0 for no limit.
         limits: of each worker's process, enforced by the kernel: ``memory`` and ``file_size`` in bytes, ``cpu`` in seconds over the
             worker's life, ``open_files``, ``processes`` of the user. Engines without processes of their own ignore them.
+        isolation: ``"process"`` runs each call in a fresh fork of its worker, so that nothing it changes is there for the next one;
+            engines that cannot refuse it. Empty: calls share the worker, which puts back what ``docs/explanation/trust.md`` lists.
+
+    Raises:
+        ConfigError: an isolation nobody knows, or one for a session that keeps a state.
     """
 
     application: str
@@ -323,6 +365,16 @@ class SessionSpec:
     timeout: float = 0.0
     resources: Resources | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
+    isolation: str = ""
+
+    def __post_init__(self) -> None:
+        if self.isolation not in ("", "process"):
+            raise ConfigError(f"isolation is {self.isolation!r:.40}", hint='write  isolation="process", or leave it out')
+        if self.isolation and self.stateful:
+            raise ConfigError(
+                'isolation="process" forgets what a call changes, and a stateful service is there to keep it',
+                hint="serve a function, or say stateful=False",
+            )
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from flame_host.api.errors import NegotiationError, Problem
 from flame_host.api.models import Capabilities, Capability, Plan
+from flame_host.api.policy import denies, parse_policy
 
 REST = "*"
 """As the last name of a list: "and whatever else both sides have"."""
@@ -55,9 +56,9 @@ def negotiate(wants: Wants, client: Capabilities, host: Capabilities, policy: Ma
     The client's order decides; a list is closed unless it ends in ``*``; a denial by the policy wins over any wish.
 
     Raises:
-        NegotiationError: carrying one `Problem` a family that cannot be agreed on.
+        NegotiationError: carrying one `Problem` a family that cannot be agreed on. ConfigError: the policy has a word nobody knows.
     """
-    policy = dict(policy or {})
+    policy = parse_policy(policy)
     agreed: dict[str, tuple[str, ...]] = {}
     problems = []
     for family in FAMILIES:
@@ -75,15 +76,6 @@ def negotiate(wants: Wants, client: Capabilities, host: Capabilities, policy: Ma
         cache=agreed["caches"][0],
         policy=policy,
     )
-
-
-def intersect_policies(*policies: Mapping[str, str]) -> dict[str, str]:
-    """The strictest of each key: ``deny`` wins, wherever it is said."""
-    merged: dict[str, str] = {}
-    for policy in policies:
-        for key, value in policy.items():
-            merged[key] = "deny" if "deny" in (value, merged.get(key)) else value
-    return merged
 
 
 def _agree(
@@ -112,7 +104,7 @@ def _refusal(ours: Capability, theirs: Capability | None, client: Capabilities, 
         return "the host does not have it"
     if ours.version != theirs.version:
         return f"the client has version {ours.version}, the host {theirs.version}"
-    if "executes-code" in ours.traits and policy.get("pickle") == "deny":
+    if "executes-code" in ours.traits and denies(policy, "pickle"):
         return "policy pickle = deny"
     if "same-python" in ours.traits and client.python and host.python and client.python != host.python:
         return f"needs the same Python on both sides; the client has {client.python}, the workers {host.python}"

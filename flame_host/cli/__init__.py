@@ -123,12 +123,13 @@ def _chosen(plan: Plan, family: str) -> str:
 
 def _wants(project: Path) -> tuple[Wants, dict[str, str]]:
     """The lists and the policy of ``[tool.flame]``. All other layers are the client's to read: see ``flame explain``."""
-    from flame_host._packages.project import read_toml
+    from flame_host._packages.reading import read_toml
+    from flame_host._packages.tables import at
 
     path = project / "pyproject.toml"
     if not project.is_dir():
         raise ConfigError(f"{project} is no directory")
-    table = read_toml(path).get("tool", {}).get("flame", {}) if path.is_file() else {}
+    table = at(read_toml(path), "tool", "flame") if path.is_file() else {}
     families = {}
     for family in FAMILIES:
         value = table.get(family)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import inspect
 import itertools
+import os
+import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -16,6 +20,8 @@ from flame_host.api import (
     Buffer,
     Capabilities,
     ClosedError,
+    ConfigError,
+    FormatNotAllowedError,
     HostServices,
     ObjectStore,
     Payload,
@@ -26,6 +32,8 @@ from flame_host.api import (
     SessionState,
     Task,
     buffer_view,
+    decoders,
+    denies,
 )
 from flame_host.engine.registry import Registry
 from flame_host.engine.shares import Shares, check_resources, this_machine
@@ -80,8 +88,11 @@ class InlineSession:
         self.session_id = spec.session_id
         self._spec = spec
         self._services = services
-        self._admitted = application.plan.serializers
-        self._serializer = services.serializer(spec.common_data.format)
+        if spec.isolation:
+            raise ConfigError("the inline engine has no processes to isolate calls in", hint='leave isolation out, or engine="local"')
+        self._decoders = decoders(application.plan, services.serializer)
+        self._serializer = self._decoder(spec.common_data.format)
+        self._own_code_only = denies(application.plan.policy, "pickle")
         self._turn = threading.RLock()
         self._numbers = itertools.count(1)
         self._created = time.time()
@@ -116,10 +127,10 @@ class InlineSession:
     def _call(self, method: str, data: bytes, buffers: Sequence[Buffer], references: Sequence[Payload]) -> Any:
         def resolve(index: int) -> Any:
             reference = references[index]
-            return self._load(self._services.serializer(reference.format), reference)
+            return self._load(self._decoder(reference.format), reference)
 
         if self._target is None:
-            loaded = self._load(self._serializer, self._spec.common_data, code=True)
+            loaded = self._load_code()
             instance = loaded() if self._spec.instantiate else loaded
             self._target = lambda: instance
         args, kwargs = self._serializer.loads(data, buffers=[buffer_view(buffer) for buffer in buffers], resolve=resolve)
@@ -127,13 +138,21 @@ class InlineSession:
         value = (getattr(target, method) if method else target)(*args, **kwargs)
         return _run(_awaited(value)) if inspect.isawaitable(value) else value
 
+    def _decoder(self, format: str) -> Serializer:
+        if format not in self._decoders:
+            raise FormatNotAllowedError(f"payload of format {format!r:.60} is not admitted here; admitted: {', '.join(self._decoders)}")
+        return self._decoders[format]
+
     @staticmethod
-    def _load(serializer: Serializer, payload: Payload, *, code: bool = False) -> Any:
-        views = [buffer_view(buffer) for buffer in payload.buffers]
-        if not code:
-            return serializer.loads(payload.data, buffers=views)
-        loads = getattr(serializer, "loads_code", serializer.loads)
-        return loads(payload.data, buffers=[memoryview(bytearray(view)) for view in views])  # the session's own to change
+    def _load(serializer: Serializer, payload: Payload) -> Any:
+        return serializer.loads(payload.data, buffers=[buffer_view(buffer) for buffer in payload.buffers])
+
+    def _load_code(self) -> Any:
+        payload = self._spec.common_data
+        loads = getattr(self._serializer, "loads_code", self._serializer.loads)
+        options: dict[str, Any] = {"allow": _is_the_programs_own} if self._own_code_only and hasattr(self._serializer, "loads_code") else {}
+        # Writable: they are the session's own to change.
+        return loads(payload.data, buffers=[memoryview(bytearray(buffer_view(buffer))) for buffer in payload.buffers], **options)
 
     def _encode(self, task: Task, value: Any) -> tuple[bytes, list[Buffer]]:
         if inspect.isasyncgen(value):
@@ -173,6 +192,18 @@ class InlineSession:
     def close(self, *, wait: bool = True) -> None:
         self._completed = self._completed or time.time()
         self._target = None
+
+
+def _is_the_programs_own(module: str) -> bool:
+    """Whether a module is neither Python's nor installed: inline there is no package, and the program itself takes its place."""
+    top = module.partition(".")[0]
+    spec = importlib.util.find_spec(top) if top not in sys.modules else sys.modules[top].__spec__
+    places = [*(spec.submodule_search_locations or ()), spec.origin or ""] if spec is not None else []
+    paths = sysconfig.get_paths()
+    libraries = tuple(os.path.realpath(paths[name]) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return any(os.path.isabs(place) for place in places) and not any(
+        os.path.realpath(place).startswith(libraries) for place in places if os.path.isabs(place)
+    )
 
 
 class _Unpicklable(Exception):

@@ -7,7 +7,7 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
-from flame_host.api import Application, HostServices, Lease
+from flame_host.api import Application, HostServices, Lease, decoders, denies
 from flame_host.engine.loop import Loop
 from flame_host.engine.outbox import Outbox
 from flame_host.engine.output import OutputReader
@@ -83,7 +83,8 @@ class Launcher:
             "limits": {},
             "paths": [str(path) for path in environment.paths],
             "support": str(self._services.support(environment, plan)),
-            "codecs": {format: self._services.serializer(format).codec for format in plan.serializers},
+            "codecs": {format: serializer.codec for format, serializer in decoders(plan, self._services.serializer).items()},
+            "inside": [str(path) for path in environment.paths] if denies(plan.policy, "pickle") else None,
             "format": plan.serializer,
         }
 

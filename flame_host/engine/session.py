@@ -71,7 +71,7 @@ class LocalSession:
         self.queue: deque[Task] = deque()
         self.executors: list[Executor] = []
         self.cancelled = 0
-        self.serial = spec.timeout > 0
+        self.serial = spec.timeout > 0 or bool(spec.isolation)
         self.draining = False
         self.comebacks = 0
         self.io = connection.io
@@ -253,6 +253,7 @@ class LocalSession:
         order["instantiate"] = self.spec.instantiate and not self._states
         order["limits"] = self._rlimits
         order["checkpoint"] = self.spec.checkpoint
+        order["isolation"] = self.spec.isolation
         common = self.spec.common_data
         data, buffers = self._states[-1][1][:2] if self._states else (common.data, common.buffers)
         return order, (common.format, data, buffers)

@@ -20,13 +20,14 @@ from typing import NamedTuple
 
 from flame_host._packages import seals
 from flame_host._packages.files import LARGE, share
+from flame_host._private import make_private
 from flame_host.api import Application, Environment
 
 KEPT_SECONDS = 7 * 86_400.0
 """How long what tasks wrote is kept."""
 
 _MOST_KEPT = 5
-_HIDDEN = (seals.MARKER, ".flame", ".flame-package.json")
+_HIDDEN = (seals.PLACE, ".flame-package.json")
 
 
 class WorkingDirectory(NamedTuple):
@@ -56,7 +57,7 @@ class WorkingDirectories:
         """The directory to run in. One that the application names is used as it is: nothing is put there."""
         if application.working_directory:
             given = Path(application.working_directory)
-            given.mkdir(parents=True, exist_ok=True)
+            make_private(given)
             return WorkingDirectory(given)
         package = environment.package or environment.tree
         key = (application.name, package.name if package is not None else "none")
@@ -79,10 +80,10 @@ class WorkingDirectories:
 
     def _take(self, name: str, package: str, tree: Path | None) -> tuple[Path, int, bool]:
         """The first directory that is free and as it was made, or a new one; on the way what nobody needs any more is removed."""
-        self._locks.mkdir(parents=True, exist_ok=True)
-        self._notes.mkdir(parents=True, exist_ok=True)
+        make_private(self._locks)
+        make_private(self._notes)
         own = self._root / re.sub(r"[^A-Za-z0-9._-]", "_", name)
-        own.mkdir(parents=True, exist_ok=True)
+        make_private(own)
         self._tidy(own, package[:16])
         for number in range(10_000):
             place = own / f"{package[:16]}-{number}"
@@ -143,7 +144,7 @@ def _has_links(facts: Mapping[str, list[int | str]]) -> bool:
 
 def _fill(place: Path, tree: Path | None) -> None:
     """Copies; of large files the blocks are shared, or they are links to a read-only content until a task opens one for writing."""
-    place.mkdir()
+    make_private(place)
     if tree is None:
         return
     for here, directories, files in os.walk(tree):

@@ -6,8 +6,9 @@ import inspect
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cache
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from flame_host.serverless.formats import Codec, PayloadError, decode_dict, decode_list
@@ -55,11 +56,13 @@ def run(
     *,
     instances: Instances | None = None,
     public_only: bool = False,
+    declared: Collection[str] | None = None,
 ) -> Any:
     """Call it, as a class if the job says so, and see an awaitable or a generator through to its end.
 
     Args:
-        public_only: refuse methods with a leading underscore, ``__call__`` excepted.
+        public_only: refuse methods with a leading underscore, ``__call__`` excepted. declared: the methods that a manifest names for
+            the class; no others of its own are called then.
     """
     target = original(registered)
     if job_input.get("execution_type", "function") != "class":
@@ -67,6 +70,12 @@ def run(
     name = job_input.get("method_name") or "__call__"
     if not isinstance(name, str):
         raise PayloadError(f"method_name must be text, not {type(name).__name__}")
+    if not inspect.isclass(target):
+        raise PayloadError(f"{job_input.get('function_name')!r} is a function; execution_type 'class' is for classes")
+    if not hasattr(target, name):  # of the class: what an instance keeps in its attributes is no method, though it may be callable
+        raise AttributeError(f"{target.__name__!r} object has no attribute {name!r}")
+    if not is_declared(target, name, declared):
+        raise PayloadError(f"{name!r} is no method that the manifest declares; declared are {', '.join(sorted(declared or ())) or 'none'}")
     if public_only and name.startswith("_") and name != "__call__":
         raise PayloadError(f"method {name!r} is private")
     method_args = decode_list(job_input.get("method_args"), codec, "method_args")
@@ -79,6 +88,18 @@ def run(
         return completed(getattr(instance, name)(*method_args, **method_kwargs))
 
     return on_quiet_thread(call)
+
+
+def is_declared(target: type, name: str, declared: Collection[str] | None) -> bool:
+    """Whether a method may be called by that name; without a manifest (None) all may."""
+    return declared is None or name in declared or _is_inherited(target, name)
+
+
+def _is_inherited(target: type, name: str) -> bool:
+    """Whether a base class of the application's gives it: the manifest is read from the source of the class alone."""
+    return not name.startswith("_") and any(
+        isinstance(vars(base).get(name), (FunctionType, staticmethod, classmethod)) for base in target.__mro__[1:]
+    )
 
 
 def _key(target: Any, job_input: Mapping[str, Any]) -> object:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
+from flame_host.serverless.manifest import MANIFEST_NAME
+
 CLOUDPICKLE = "cloudpickle/1"
 JSON = "json/1"
 _PREFERRED_PLAIN = ("msgpack/1", JSON)
@@ -102,12 +104,19 @@ class Formats:
 
 
 def _pickle_denied(manifest: Mapping[str, Any]) -> bool:
-    policies = [pair.partition("=") for pair in os.environ.get("FLAME_POLICY", "").split(",")]
-    return (
-        os.environ.get("FLAME_POLICY_PICKLE", "").lower() == "deny"
-        or any((key.strip(), value.strip()) == ("pickle", "deny") for key, _, value in policies)
-        or (manifest.get("policy") or {}).get("pickle") == "deny"
+    """Raises `ConfigError` for a policy that has a word nobody knows: it must not pass for one that allows."""
+    pickle = os.environ.get("FLAME_POLICY_PICKLE", "")
+    said = (
+        (os.environ.get("FLAME_POLICY"), "FLAME_POLICY"),
+        ({"pickle": pickle} if pickle else None, "FLAME_POLICY_PICKLE"),
+        (manifest.get("policy"), MANIFEST_NAME),
     )
+    if not any(value for value, _ in said):
+        return False
+    from flame_host.api import denies, parse_policy
+
+    policies = [parse_policy(value, origin) for value, origin in said]  # all of them, whatever the first says
+    return any(denies(policy, "pickle") for policy in policies)
 
 
 def _codec_module_of_host(name: str) -> str | None:

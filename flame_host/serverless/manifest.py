@@ -28,18 +28,17 @@ def load_manifest(path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     """
     manifest = _named(path)
     if manifest is None:
-        manifest = next((found for place in _places() if (found := _read(place)) is not None), None)
+        manifest = next((found for place in _places() if (found := _read(place)) not in (None, UNKNOWN)), None)
     if manifest is None:
         logger.warning("no %s was found: no function of another endpoint can be called", MANIFEST_NAME)
-        return empty_manifest()
-    return manifest
+    return manifest if manifest and manifest is not UNKNOWN else empty_manifest()
 
 
 def find_manifest() -> dict[str, Any]:
-    """Like `load_manifest`, for those who can do without: nothing is said when there is none."""
+    """Like `load_manifest`, for what a worker may do: nothing is said when there is none, and a broken one is never passed over."""
     manifest = _named(None)
     if manifest is None:
-        manifest = next((found for place in _places() if place.is_file() and (found := _read(place)) is not None), None)
+        manifest = next((found for place in _places() if (found := _read(place)) is not None), None)
     return empty_manifest() if manifest is None else manifest
 
 
@@ -47,10 +46,15 @@ def empty_manifest() -> dict[str, Any]:
     return {"resources": {}, "function_registry": {}}
 
 
+UNKNOWN: dict[str, Any] = {**empty_manifest(), "policy": {"pickle": "deny"}}
+"""In place of one that is there and cannot be read: what it forbids is not known, so it is taken to be forbidden."""
+MOST_BYTES = 32 << 20
+
+
 def _named(path: str | os.PathLike[str] | None) -> dict[str, Any] | None:
     for given in (path, os.environ.get("FLAME_MANIFEST_PATH"), os.environ.get("FLASH_MANIFEST_PATH")):
         if given and Path(given).is_file():
-            return _read(Path(given)) or empty_manifest()
+            return _read(Path(given))
     return None
 
 
@@ -64,17 +68,20 @@ def _places() -> Iterator[Path]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    if not path.is_file():
-        return None
+    """None when there is none, `UNKNOWN` when it cannot be read."""
     try:
+        if not path.is_file():
+            return None
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"it has more than {MOST_BYTES} bytes")
         manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        logger.warning("%s cannot be read and is not used: %s", path, error)
-        return None
+    except (OSError, ValueError, RecursionError) as error:
+        logger.warning("%s cannot be read and is not used; pickle is denied, for it may say so: %.500s", path, error)
+        return UNKNOWN
     complaint = complaint_about(manifest)
     if complaint:
-        logger.warning("%s is not used: %s", path, complaint)
-        return None
+        logger.warning("%s is not used; pickle is denied, for it may say so: %s", path, complaint)
+        return UNKNOWN
     return {**empty_manifest(), **manifest}
 
 
@@ -88,7 +95,23 @@ def complaint_about(manifest: object) -> str:
     for key in ("resources", "function_registry"):
         if not isinstance(manifest.get(key, {}), Mapping):
             return f"its {key!r} is not an object"
+    for name, about in manifest.get("resources", {}).items():
+        if not isinstance(about, Mapping):
+            return f"its resource {name!r:.100} is not an object"
     return ""
+
+
+def declared_methods(manifest: Mapping[str, Any]) -> dict[str, frozenset[str]]:
+    """What may be called of each class the manifest knows, by the name it is registered under; of a function, nothing."""
+    found = {}
+    for about in manifest["resources"].values():
+        functions = about.get("functions") if isinstance(about, Mapping) else None
+        for function in functions if isinstance(functions, list) else ():
+            if isinstance(function, Mapping) and isinstance(function.get("name"), str):
+                methods = function.get("methods")
+                names = {str(method.get("name")) for method in methods if isinstance(method, Mapping)} if isinstance(methods, list) else ()
+                found[function["name"]] = frozenset(names)
+    return found
 
 
 def who_am_i() -> str:

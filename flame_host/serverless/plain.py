@@ -12,11 +12,11 @@ import inspect
 import json
 import sys
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
-from flame_host.serverless.execution import Instances, completed, on_loop, on_quiet_thread, original
+from flame_host.serverless.execution import Instances, completed, is_declared, on_loop, on_quiet_thread, original
 from flame_host.serverless.formats import PayloadError
 
 __all__ = ["PlainCall", "failed", "plain_call", "to_json"]
@@ -32,13 +32,14 @@ class PlainCall:
     """What a job asks for.
 
     Attributes:
-        given: arguments by name, as JSON has them. method: of a class.
+        given: arguments by name, as JSON has them. method: of a class. declared: the methods that a manifest names for it.
     """
 
     name: str
     target: Any
     given: Mapping[str, Any]
     method: str = ""
+    declared: Collection[str] | None = None
 
     def value(self, instances: Instances) -> Any:
         """The value, with coroutines and generators seen through to their end, as JSON can hold it."""
@@ -70,6 +71,7 @@ class PlainCall:
         public = [name for name in dir(self.target) if not name.startswith("_") and callable(getattr(self.target, name))]
         if "__call__" in vars(self.target):
             public.append("__call__")
+        public = [name for name in public if is_declared(self.target, name, self.declared)]
         if self.method in public:
             return self.method
         if not self.method and len(public) == 1:
@@ -78,8 +80,14 @@ class PlainCall:
         raise PayloadError(f'{self.name} {asked}; write  "method": …  with one of: {", ".join(public)}')
 
 
-def plain_call(job_input: Mapping[str, Any], registry: Mapping[str, Any]) -> PlainCall | None:
-    """What a job asks for in plain JSON; None if it is of the encoded form, or names nothing that is here."""
+def plain_call(
+    job_input: Mapping[str, Any], registry: Mapping[str, Any], declared: Mapping[str, Collection[str]] | None = None
+) -> PlainCall | None:
+    """What a job asks for in plain JSON; None if it is of the encoded form, or names nothing that is here.
+
+    Args:
+        declared: by name of a class, the methods that a manifest names for it.
+    """
     others = {key: value for key, value in job_input.items() if key not in _PROTOCOL}
     if not others:
         return None
@@ -96,7 +104,7 @@ def plain_call(job_input: Mapping[str, Any], registry: Mapping[str, Any]) -> Pla
         return None
     target = original(registry[name])
     method = others.pop("method", "") if inspect.isclass(target) else ""
-    return PlainCall(name, target, others, str(method))
+    return PlainCall(name, target, others, str(method), (declared or {}).get(name))
 
 
 def _arguments(target: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:

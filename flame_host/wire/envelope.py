@@ -21,7 +21,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import Any, Union
 
-from flame_host.api import Buffer, ObjectRef, PackageRef, Payload, Plan, SerializationError, buffer_view
+from flame_host.api import Buffer, ObjectRef, PackageRef, Payload, Plan, SerializationError, buffer_view, parse_policy
 from flame_host.wire import bson
 
 MAGIC = b"FLH1"
@@ -70,7 +70,7 @@ class SessionOrder:
     package: PackageRef | None = None
     dependencies: tuple[str, ...] = ()
     python_version: str = ""
-    environments: Mapping[str, str] = field(default_factory=dict)
+    environments: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def decode_session(data: bytes) -> SessionOrder:
         agreed = header["agreed"]
         order = SessionOrder(
             content=_take(header["content"], sections),
-            plan=Plan(**{**agreed, "serializers": tuple(agreed["serializers"])}),
+            plan=_plan_of(agreed),
             stateful=bool(header["stateful"]),
             instantiate=bool(header["instantiate"]),
             timeout=float(header["timeout"]),
@@ -145,9 +145,18 @@ def decode_session(data: bytes) -> SessionOrder:
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SerializationError(f"damaged session envelope: {error!r}") from error
-    if plan_digest(order.plan) != header["plan"]:
+    if plan_digest(order.plan) != header.get("plan"):
         raise SerializationError("damaged session envelope: its plan is not the one its digest names")
     return order
+
+
+def _plan_of(agreed: Mapping[str, Any]) -> Plan:
+    """Judged word by word: it comes from a peer, and decides what is read here and how."""
+    plan = Plan(**{**agreed, "serializers": tuple(agreed["serializers"]), "policy": parse_policy(agreed["policy"], "the session's policy")})
+    names = (plan.store, plan.archiver, plan.installer, plan.cache, *plan.serializers)
+    if not plan.serializers or not all(isinstance(name, str) and name for name in names):
+        raise ValueError("its plan names providers that are no names")
+    return plan
 
 
 def encode_call(order: CallOrder) -> bytes:
@@ -201,7 +210,11 @@ def _put(content: Content, sections: list[Buffer]) -> dict[str, Any]:
 
 def _take(place: Mapping[str, Any], sections: list[memoryview]) -> Content:
     if "reference" in place:
-        return ObjectRef(**place["reference"])
+        ref = ObjectRef(**place["reference"])
+        texts = (ref.endpoint, ref.key, ref.format, ref.digest)
+        if not all(isinstance(text, str) for text in texts) or not isinstance(ref.version, int) or not isinstance(ref.size, int):
+            raise ValueError("a reference of values that are none")
+        return ref
     count = place["sections"]
     if not isinstance(count, int) or not 1 <= count <= len(sections):
         raise ValueError("fewer sections than its values need")

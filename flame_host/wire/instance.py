@@ -1,7 +1,8 @@
 """The ``flame.v1.Instance`` service: any `Service` behind a Unix socket, as an executor manager expects it.
 
 The manager takes the socket file for the sign that the process is ready, and connects once. So the server listens under another
-name in the same directory and the file gets its name when it answers: renaming a socket keeps what is listening on it.
+name, in a directory of its own that nobody else can enter whatever the umask, and the file gets its place when it answers and only this
+user can connect: renaming a socket keeps what is listening on it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import contextlib
 import logging
 import os
 import select
+import shutil
 import signal
 import threading
 import time
@@ -19,7 +21,7 @@ from pathlib import Path
 
 import grpc
 
-from flame_host.api import ConfigError
+from flame_host.api import ConfigError, SessionError
 from flame_host.wire.contexts import ApplicationContext, Service, SessionContext, TaskContext
 from flame_host.wire.endpoint import ENDPOINT_VARIABLE, PARENT, check_path, endpoint
 from flame_host.wire.flame.v1 import shim_pb2, shim_pb2_grpc, types_pb2
@@ -40,15 +42,17 @@ class InstanceServicer(shim_pb2_grpc.InstanceServicer):
     """Translates calls; whatever a service does, the answer is an answer.
 
     Attributes:
-        called: a manager has entered a session.
+        called: a manager has entered a session. entered: the session that is entered now, None when none is.
     """
 
     def __init__(self, service: Service) -> None:
         self._service = service
         self.called = False
+        self.entered: str | None = None
 
     def OnSessionEnter(self, request: shim_pb2.SessionContext, context: grpc.ServicerContext) -> types_pb2.Result:
         self.called = True
+        self.entered = None
         try:
             if self._service.on_session_enter(session_context(request)) is False:
                 raise Failure(ReturnCode.FAILED, f"{type(self._service).__name__}.on_session_enter returned False")
@@ -56,11 +60,14 @@ class InstanceServicer(shim_pb2_grpc.InstanceServicer):
             failure = failure_of(error)
             log.error("session %s was not entered: %s", request.session_id, failure.text)
             return types_pb2.Result(return_code=failure.code, message=failure.text)
+        self.entered = request.session_id
         return types_pb2.Result(return_code=ReturnCode.OK)
 
     def OnTaskInvoke(self, request: shim_pb2.TaskContext, context: grpc.ServicerContext) -> types_pb2.TaskResult:
         task = TaskContext(request.task_id, request.session_id, request.input if request.HasField("input") else None)
         try:
+            if request.session_id != self.entered:
+                raise SessionError(f"task {task.task_id!r:.100} is of session {task.session_id!r:.100}, which is not entered here")
             output = output_of(self._service.on_task_invoke(task))
         except BaseException as error:
             failure = failure_of(error)
@@ -69,6 +76,7 @@ class InstanceServicer(shim_pb2_grpc.InstanceServicer):
         return types_pb2.TaskResult(return_code=ReturnCode.OK, output=output)
 
     def OnSessionLeave(self, request: types_pb2.EmptyRequest, context: grpc.ServicerContext) -> types_pb2.Result:
+        self.entered = None
         try:
             self._service.on_session_leave()
         except BaseException:
@@ -111,7 +119,7 @@ class InstanceServer:
     def __init__(self, service: Service, path: Path) -> None:
         self._path = path
         # The process id makes the name this server's own; it is no longer than the names of executors, which are UUIDs.
-        self._hidden = path.with_name(f".{os.getpid():x}.{id(self) & 0xFFFFFF:x}")
+        self._hidden = path.with_name(f".{os.getpid():x}.{id(self) & 0xFFFFFF:x}") / "s"
         self._inode = 0
         self._server = grpc.server(ThreadPoolExecutor(1, thread_name_prefix="flame-instance"), options=OPTIONS)
         self.servicer = InstanceServicer(service)
@@ -125,21 +133,25 @@ class InstanceServer:
         """
         try:
             check_path(self._path)
+            self._hidden.parent.mkdir(0o700)
             self._server.add_insecure_port(f"unix:{self._hidden}")
             self._server.start()
+            os.chmod(self._hidden, 0o700)
             self._inode = os.stat(self._hidden).st_ino
             os.rename(self._hidden, self._path)
+            self._hidden.parent.rmdir()
         except (OSError, RuntimeError) as error:
             self._server.stop(0)
+            shutil.rmtree(self._hidden.parent, ignore_errors=True)
             raise ConfigError(f"cannot serve on {self._path}: {error}", hint=f"check {ENDPOINT_VARIABLE} and its directory") from error
 
     def stop(self, grace: float = 0.0) -> None:
         """Take the socket away, then end the calls under way after the grace given. Idempotent."""
         for path in (self._path, self._hidden):
             try:
-                if os.stat(path).st_ino == self._inode:  # not one that another process put there
+                if os.lstat(path).st_ino == self._inode:  # not one that another process put there
                     os.unlink(path)
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 pass
         self._server.stop(grace).wait(grace + 1)
 

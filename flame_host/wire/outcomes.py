@@ -84,7 +84,12 @@ def failure_of(error: BaseException) -> Failure:
 
 def failure_of_report(report: bytes) -> Failure:
     """From a worker's error report: its head as JSON after a length, then the exception, which is not opened here."""
-    head = json.loads(report[4 : 4 + int.from_bytes(report[:4], "little")].decode("utf-8", "surrogatepass"))
+    try:
+        head = json.loads(report[4 : 4 + int.from_bytes(report[:4], "little")].decode("utf-8", "surrogatepass"))
+    except (ValueError, RecursionError):
+        head = None
+    if not isinstance(head, dict):  # a task has written to the worker's sockets
+        return Failure(ReturnCode.FAILED, "the worker's report of the error is damaged")
     kind, message = head.get("kind", "raised"), str(head.get("message", ""))
     text = str(head.get("text", "")).rstrip() or f"{head.get('type')}: {message}"
     if kind == "exit":
@@ -104,7 +109,10 @@ def with_report(text: str, report: bytes) -> str:
 def split_report(message: str) -> tuple[str, bytes]:
     """Undo `with_report`; the report is empty when there is none."""
     text, mark, encoded = message.rpartition(f"\n{_REPORT}")
-    return (text, base64.b64decode(encoded)) if mark else (message, b"")
+    try:
+        return (text, base64.b64decode(encoded, validate=True)) if mark else (message, b"")
+    except ValueError:  # the text of somebody else, which only looks alike
+        return message, b""
 
 
 def shortened(text: str) -> str:

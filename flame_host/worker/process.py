@@ -22,9 +22,9 @@ from flame_host.worker.runtime.channel import ChannelClosed
 _HERE = Path(__file__).parent
 _RUNTIME = str(_HERE / "runtime")
 _PREPARE = (
-    "import sys; sys.path.insert(0, sys.argv[1]); import bootstrap, channel, memory, zygote; del sys.path[0];"
-    "[sys.modules.pop(name) for name in ('bootstrap', 'channel', 'memory', 'zygote')];"
-    "start = lambda *fds: bootstrap.main(channel, memory, *fds);"
+    "import sys; sys.path.insert(0, sys.argv[1]); import bootstrap, channel, forked, isolation, memory, zygote; del sys.path[0];"
+    "[sys.modules.pop(name) for name in ('bootstrap', 'channel', 'forked', 'isolation', 'memory', 'zygote')];"
+    "start = lambda *fds: bootstrap.main(channel, memory, isolation, forked, *fds);"
 )
 _START_WORKER = _PREPARE + "start(3, 4, 5)"
 _START_ZYGOTE = _PREPARE + "zygote.main(3, start)"

@@ -140,5 +140,5 @@ def test_precedence_is_keyword_then_environment_then_project_then_file(
 
 def test_policies_add_up_and_the_strictest_wins(write: Write, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write("pyproject.toml", '[tool.flame.policy]\npickle = "deny"\n')
-    monkeypatch.setenv("FLAME_POLICY", "pickle=allow,network=deny")
-    assert resolve(project, {"policy": {"pickle": "allow"}}).policy == {"pickle": "deny", "network": "deny"}
+    monkeypatch.setenv("FLAME_POLICY", "pickle=allow,builds=deny")
+    assert resolve(project, {"policy": {"pickle": "allow"}}).policy == {"pickle": "deny", "builds": "deny"}

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import pickle
 import sys
 import threading
 import time
+import traceback
+import weakref
 from concurrent.futures import CancelledError
 
 import pytest
@@ -144,3 +147,34 @@ def test_repr_says_state_and_outcome() -> None:
     future.set_result(1)
     assert "returned int" in repr(future)
     assert "&lt;ObjectFuture" in future._repr_html_()
+
+
+def test_a_rebuilt_error_keeps_nothing_of_who_asked_for_it() -> None:
+    """Its frames once led back to the asking one, and all that held waited for the collector of cycles."""
+    from flamepy._calls.errors import rebuild
+
+    from flame_host.worker.runtime.bootstrap import error_report
+
+    class Held:
+        pass
+
+    def report() -> bytes:
+        try:
+            raise ValueError("told") from KeyError("cause")
+        except ValueError as error:
+            return error_report(error)
+
+    def ask() -> tuple[BaseException, weakref.ref[Held]]:
+        held = Held()
+        return rebuild(report(), pickle.loads), weakref.ref(held)
+
+    gc.collect()
+    gc.disable()
+    try:
+        error, held = ask()
+        assert held() is None
+    finally:
+        gc.enable()
+    assert error.__traceback__ is not None
+    assert [entry.name for entry in traceback.extract_tb(error.__traceback__)] == ["report"]
+    assert error.__traceback__.tb_frame.f_back is None

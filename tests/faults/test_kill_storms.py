@@ -158,8 +158,8 @@ def audit(event, arguments):
     """Crash points between the lines of the host: where it renames, locks and starts."""
     if event == "os.rename":
         source, target = str(arguments[0]), str(arguments[1])
-        if target.endswith(".complete") and "/trees/" in target: reach("before-tree-marker")
-        elif target.endswith(".complete") and "/envs/" in target: reach("before-environment-marker")
+        if "/markers/trees-" in target: reach("before-tree-marker")
+        elif "/markers/envs-" in target: reach("before-environment-marker")
         elif source.endswith(".tree"): reach("before-tree-rename")
     elif event == "subprocess.Popen" and "unpack/child.py" in str(arguments[1]):
         reach("before-unpack")
@@ -248,10 +248,8 @@ def test_a_client_killed_while_it_provisions_leaves_nothing_half_made_that_is_us
     root = tmp_path / "root"
     assert helpers.eventually(lambda: not any(map(helpers.alive, below)) and not _running_below(root), 2.0), "processes left after 2 s"
     gone = time.monotonic() - begun
-    complete = [path for kind in ("trees", "envs", "builds") for path in root.glob(f"{kind}/*/.complete")]
-    for marker in complete:
-        if marker.parent.parent.name == "trees":
-            assert (marker.parent / "crashing.py").read_text() == "VALUE = 'whole'\n"
+    for marker in root.glob("markers/trees-*.json"):
+        assert (root / "trees" / marker.stem.partition("-")[2] / "crashing.py").read_text() == "VALUE = 'whole'\n"
     second = crashing("none")
     assert (second.returncode, second.stdout) == (0, "whole\n"), second.stderr
     assert {name for name in os.listdir("/dev/shm") if "flame" in name or name.startswith("psm_")} <= segments

@@ -21,6 +21,7 @@ from flamepy import Runner
 from flame_host._packages.directories import ContentStore
 from flame_host.api import CacheError, ConfigError, ObjectNotFoundError, Payload, ProvisionError
 
+KEY = "ab" * 32
 MOUNT_POINT_NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small tmpfs")
 
 
@@ -58,12 +59,12 @@ def test_a_full_disk_fails_the_building_leaves_nothing_and_works_again_when_ther
         return {"made": "whole"}
 
     with pytest.raises(OSError) as caught:
-        store.ensure("envs", "key", build)
+        store.ensure("envs", KEY, build)
     assert caught.value.errno == errno.ENOSPC
-    assert store.find("envs", "key") is None
+    assert store.find("envs", KEY) is None
     ballast.unlink()
     store.empty_trash()
-    entry = store.ensure("envs", "key", build)
+    entry = store.ensure("envs", KEY, build)
     assert entry.facts == {"made": "whole"}
     entry.release()
     row("disk full while an environment is made", "error, nothing half-made", "ENOSPC, nothing half-made", "works when there is room")
@@ -152,7 +153,7 @@ def test_two_processes_on_one_store_build_once(tmp_path: Path, row: Any):
             time.sleep(0.2)
             (target / "content").write_text("whole")
             return {"content": "whole"}
-        for key in map(str, range(5)):
+        for key in (f"{number:064x}" for number in range(5)):
             entry = store.ensure("envs", key, build)
             assert (entry.path / "content").read_text() == "whole"
         """
@@ -169,9 +170,9 @@ def test_two_processes_on_one_store_build_once(tmp_path: Path, row: Any):
 def test_a_damaged_marker_means_that_the_directory_is_made_anew(tmp_path: Path, row: Any):
     store = ContentStore(tmp_path)
     for damage in (b"", b"\x00" * 4096, b'{"facts"', b"[]", b"\xff\xfe"):
-        store.ensure("envs", "key", lambda target: {"made": "first"}).release()
-        (tmp_path / "envs" / "key" / ".complete").write_bytes(damage)
-        entry = store.ensure("envs", "key", lambda target: {"made": "anew"})
+        store.ensure("envs", KEY, lambda target: {"made": "first"}).release()
+        (tmp_path / "markers" / f"envs-{KEY}.json").write_bytes(damage)
+        entry = store.ensure("envs", KEY, lambda target: {"made": "anew"})
         assert entry.facts == {"made": "anew"}, damage
         entry.release()
     row("damaged marker of an environment", "made anew", "made anew", "5 of 5 kinds of damage")
@@ -300,11 +301,11 @@ def test_a_clock_that_jumps_changes_nothing(tmp_path: Path, row: Any):
         for years in (0, 10, -40):
             shift[0] = years * 365 * 86400.0
             try:
-                store.ensure("envs", "key", fail)
+                store.ensure("envs", "ab" * 32, fail)
             except ProvisionError:
                 pass
         shift[0] = -50 * 365 * 86400.0  # the failures above lie in the future now
-        assert store.ensure("envs", "key", lambda target: {"made": "yes"}).facts == {"made": "yes"}
+        assert store.ensure("envs", "ab" * 32, lambda target: {"made": "yes"}).facts == {"made": "yes"}
         connection.close()
         """
     done = in_a_child(body, tmp_path)

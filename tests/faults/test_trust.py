@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import pickle
 import stat
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from flamepy import Runner
 from flame_host import Host
 from flame_host.api import Application, CacheError, Payload, Plan, SessionSpec
 from flame_host.engine.local import LocalConnection
-from flame_host.testing.services import BareServices, RecordingTask
+from flame_host.testing.services import BareServices, OpenLease, RecordingTask
 
 SECRET = "correct-horse-battery"
 
@@ -32,14 +34,34 @@ class Touch:
         return os.mkdir, (str(self.path),)
 
 
+class WithAPackage(BareServices):
+    """Services whose environment holds a package with one function."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory / "root")
+        self.tree = directory / "tree"
+        self.tree.mkdir()
+        (self.tree / "inside_the_package.py").write_text("import os\ndef work(*values):\n    return len(values)\n")
+        sys.path.insert(0, str(self.tree))
+        try:
+            self.function = importlib.import_module("inside_the_package").work
+        finally:
+            sys.path.remove(str(self.tree))
+
+    def provision(self, application: Application) -> OpenLease:
+        lease = super().provision(application)
+        lease.environment = replace(lease.environment, paths=(self.tree,), tree=self.tree)
+        return lease
+
+
 @pytest.mark.parametrize("where", ["execution object", "argument"])
 def test_a_pickle_is_not_read_where_the_plan_denies_it(tmp_path: Path, row: Any, where: str):
-    services = BareServices(tmp_path / "root")
+    services = WithAPackage(tmp_path)
     connection = LocalConnection("local:", services)
     connection.register_application(Application("denied", plan=Plan(serializers=("msgpack/1",), policy={"pickle": "deny"})))
     serializer = services.serializer("msgpack/1")
     evil = Payload("cloudpickle/1", pickle.dumps(Touch(tmp_path / "touched")))
-    good = Payload("msgpack/1", serializer.dumps_code(len))  # type: ignore[attr-defined]
+    good = Payload("msgpack/1", serializer.dumps_code(services.function))  # type: ignore[attr-defined]
     session = connection.open_session(SessionSpec("denied", evil if where == "execution object" else good))
     task = RecordingTask(serializer)
     references = [evil] if where == "argument" else []
@@ -152,7 +174,7 @@ def test_no_secret_shows_in_the_process_list_and_no_secret_file_is_packed(
         service = rr.service(look)
         token, files = service().get(timeout=60)
         assert token == SECRET
-        assert [name for name in files if name != ".complete"] == ["code.py"]
+        assert files == ["code.py"]
         lists = b"".join(Path(f"/proc/{pid}/cmdline").read_bytes() for pid in helpers.descendants())
         assert SECRET.encode() not in lists
         assert SECRET not in repr(rr) + repr(service)

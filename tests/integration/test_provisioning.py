@@ -235,7 +235,7 @@ def test_a_project_with_a_setup_py_is_really_built(tmp_path: Path, wheelhouse: P
     tree = lease.environment.tree
     assert tree is not None
     there = {path.name for path in tree.iterdir()} - {"__pycache__"}  # which the import above wrote, being root
-    assert there == {".complete", "built.py", "setup.py"}
+    assert there == {"built.py", "setup.py"}
 
 
 def test_a_wheel_is_a_package(tmp_path: Path, host: Host):

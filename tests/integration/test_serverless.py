@@ -24,6 +24,7 @@ import cloudpickle
 import pytest
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "serverless"
+TOKEN = "a token of these tests"
 FLAME = [str(Path(sys.executable).with_name("flame"))]
 WORKER_SDK = "runpod==1.12.0"
 
@@ -122,7 +123,7 @@ def host(archive: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """``flame run --handler``, as a user starts it."""
     directory = tmp_path_factory.mktemp("host")
     order = [*FLAME, "run", "--handler", str(archive), "--port", "0", "--json"]
-    with running(order, cwd=directory, env=environment(root), log=directory / "log") as process:
+    with running(order, cwd=directory, env=environment(root, FLAME_ENDPOINT_KEY=TOKEN), log=directory / "log") as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line, (directory / "log").read_text()
@@ -165,7 +166,8 @@ def wait_for(port: str, log: Path) -> None:
 
 
 def post(url: str, body: Any) -> dict[str, Any]:
-    request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"}
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=60) as response:
         answer: dict[str, Any] = json.load(response)
         return answer
@@ -313,7 +315,7 @@ def test_the_example_gives_the_same_answers_without_a_build(tmp_path: Path, root
     project = example_in(tmp_path)
     client = subprocess.run(
         [sys.executable, "client.py", host.urls["cpu-worker"].rpartition("/")[0]],
-        cwd=project, env=environment(root), capture_output=True, text=True, timeout=60, check=False,
+        cwd=project, env=environment(root, FLAME_ENDPOINT_KEY=TOKEN), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert client.returncode == 0, client.stderr
     local = subprocess.run(
@@ -345,7 +347,7 @@ def test_a_project_that_denies_pickle_speaks_json_outside_and_between_its_endpoi
     (project / "pyproject.toml").write_text('[tool.flame]\npolicy = {pickle = "deny"}\n')
     report = json.loads(flame("build", "--json", cwd=project, root=root).stdout)
     order = [*FLAME, "run", "--handler", report["archive"], "--port", "0", "--json"]
-    with running(order, cwd=tmp_path, env=environment(root), log=tmp_path / "log") as process:
+    with running(order, cwd=tmp_path, env=environment(root, FLAME_ENDPOINT_KEY=TOKEN), log=tmp_path / "log") as process:
         assert process.stdout is not None
         url = json.loads(process.stdout.readline())["url"]
         plain = base64.b64encode(b"20").decode()
@@ -405,7 +407,9 @@ def test_undeploy_removes_what_was_built_and_nothing_else(tmp_path: Path, root: 
 
 def test_an_interrupted_server_ends_its_workers_and_leaves_no_directory(archive: Path, root: Path, tmp_path: Path) -> None:
     order = [*FLAME, "run", "--handler", str(archive), "--port", "0", "--json"]
-    with running(order, cwd=tmp_path, env=environment(root, TMPDIR=str(tmp_path)), log=tmp_path / "log") as process:
+    with running(
+        order, cwd=tmp_path, env=environment(root, TMPDIR=str(tmp_path), FLAME_ENDPOINT_KEY=TOKEN), log=tmp_path / "log"
+    ) as process:
         assert process.stdout is not None
         url = json.loads(process.stdout.readline())["url"]
         assert outcome(post(f"{url}/runsync", job("words", "a b"))) == ("COMPLETED", ["a", "b"])

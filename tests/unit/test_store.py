@@ -17,6 +17,7 @@ from flame_host._packages.directories import ContentStore
 from flame_host.api import InstallError, ProvisionError
 
 spawn = multiprocessing.get_context("spawn")
+KEY, OTHER = "ab" * 32, "cd" * 32
 
 
 def _build_slowly(root: str, log: str) -> None:
@@ -27,7 +28,7 @@ def _build_slowly(root: str, log: str) -> None:
         (target / "file").write_text("content")
         return {"made": "yes"}
 
-    entry = ContentStore(Path(root)).ensure("envs", "key", build)
+    entry = ContentStore(Path(root)).ensure("envs", KEY, build)
     assert (entry.path / "file").read_text() == "content"
     time.sleep(0.5)  # in use for longer than others want to wait
 
@@ -37,7 +38,7 @@ def _die_while_building(root: str) -> None:
         (target / "half").write_text("made")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    ContentStore(Path(root)).ensure("envs", "key", build)
+    ContentStore(Path(root)).ensure("envs", KEY, build)
 
 
 def test_a_builder_that_is_killed_leaves_nothing_that_is_used(tmp_path: Path):
@@ -46,10 +47,10 @@ def test_a_builder_that_is_killed_leaves_nothing_that_is_used(tmp_path: Path):
     process.join()
     assert process.exitcode == -signal.SIGKILL
     store = ContentStore(tmp_path)
-    assert (tmp_path / "envs" / "key" / "half").exists()
-    assert store.find("envs", "key") is None
-    entry = store.ensure("envs", "key", lambda target: (target / "whole").write_text("made") and None)
-    assert sorted(path.name for path in entry.path.iterdir()) == [".complete", "whole"]
+    assert (tmp_path / "envs" / KEY / "half").exists()
+    assert store.find("envs", KEY) is None
+    entry = store.ensure("envs", KEY, lambda target: (target / "whole").write_text("made") and None)
+    assert sorted(path.name for path in entry.path.iterdir()) == ["whole"]
 
 
 def test_eight_processes_that_ask_at_once_build_once(tmp_path: Path):
@@ -71,9 +72,9 @@ def test_a_failed_build_is_tried_again_by_the_next_who_asks(tmp_path: Path):
         raise InstallError("no luck", tail="the last line")
 
     with pytest.raises(InstallError, match="no luck"):
-        store.ensure("envs", "key", fail)
-    assert not (tmp_path / "envs" / "key").exists()
-    assert store.ensure("envs", "key", lambda target: {"tried": 2}).facts == {"tried": 2}
+        store.ensure("envs", KEY, fail)
+    assert not (tmp_path / "envs" / KEY).exists()
+    assert store.ensure("envs", KEY, lambda target: {"tried": 2}).facts == {"tried": 2}
 
 
 def test_who_waited_for_a_build_that_failed_gets_the_same_error(tmp_path: Path):
@@ -88,7 +89,7 @@ def test_who_waited_for_a_build_that_failed_gets_the_same_error(tmp_path: Path):
 
     def ask() -> None:
         try:
-            store.ensure("envs", "key", fail_slowly)
+            store.ensure("envs", KEY, fail_slowly)
         except BaseException as error:
             errors.append(error)
 
@@ -106,31 +107,31 @@ def test_who_waited_for_a_build_that_failed_gets_the_same_error(tmp_path: Path):
 
 def test_a_damaged_marker_means_the_directory_does_not_exist(tmp_path: Path):
     store = ContentStore(tmp_path)
-    store.ensure("envs", "key", lambda target: None).release()
-    (tmp_path / "envs" / "key" / ".complete").write_text("{")
-    assert store.find("envs", "key") is None
+    store.ensure("envs", KEY, lambda target: None).release()
+    (tmp_path / "markers" / f"envs-{KEY}.json").write_text("{")
+    assert store.find("envs", KEY) is None
 
 
 def test_a_directory_in_use_is_never_collected(tmp_path: Path):
     store = ContentStore(tmp_path)
-    entry = store.ensure("envs", "used", lambda target: None)
-    store.ensure("envs", "free", lambda target: None).release()
-    assert [info.key for info in ContentStore(tmp_path).prune(float("inf"))] == ["free"]
+    entry = store.ensure("envs", KEY, lambda target: None)
+    store.ensure("envs", OTHER, lambda target: None).release()
+    assert [info.key for info in ContentStore(tmp_path).prune(float("inf"))] == [OTHER]
     assert entry.path.is_dir()
     entry.release()
-    assert [info.key for info in store.prune(float("inf"))] == ["used"]
+    assert [info.key for info in store.prune(float("inf"))] == [KEY]
     assert not entry.path.exists()
 
 
 def test_only_what_was_not_used_since_is_collected_and_a_dry_run_collects_nothing(tmp_path: Path):
     store = ContentStore(tmp_path)
-    store.ensure("envs", "old", lambda target: None).release()
-    os.utime(tmp_path / "locks" / "envs-old", (1, 1))
-    store.ensure("envs", "new", lambda target: None).release()
-    assert [info.key for info in store.prune(time.time() - 60, dry_run=True)] == ["old"]
-    assert (tmp_path / "envs" / "old").exists()
-    assert [info.key for info in store.prune(time.time() - 60)] == ["old"]
-    assert [info.key for info in store.entries()] == ["new"]
+    store.ensure("envs", KEY, lambda target: None).release()
+    os.utime(tmp_path / "locks" / f"envs-{KEY}", (1, 1))
+    store.ensure("envs", OTHER, lambda target: None).release()
+    assert [info.key for info in store.prune(time.time() - 60, dry_run=True)] == [KEY]
+    assert (tmp_path / "envs" / KEY).exists()
+    assert [info.key for info in store.prune(time.time() - 60)] == [KEY]
+    assert [info.key for info in store.entries()] == [OTHER]
 
 
 def test_what_a_killed_builder_left_is_shown_and_collected(tmp_path: Path):
@@ -141,11 +142,11 @@ def test_what_a_killed_builder_left_is_shown_and_collected(tmp_path: Path):
 
 
 def test_the_marker_keeps_the_builders_facts(tmp_path: Path):
-    ContentStore(tmp_path).ensure("envs", "key", lambda target: {"python": "3.11"}).release()
-    entry = ContentStore(tmp_path).find("envs", "key")
+    ContentStore(tmp_path).ensure("envs", KEY, lambda target: {"python": "3.11"}).release()
+    entry = ContentStore(tmp_path).find("envs", KEY)
     assert entry is not None
     assert entry.facts == {"python": "3.11"}
-    assert json.loads((entry.path / ".complete").read_text())["facts"] == {"python": "3.11"}
+    assert json.loads((tmp_path / "markers" / f"envs-{KEY}.json").read_text())["facts"] == {"python": "3.11"}
 
 
 def test_an_error_remembered_under_an_unknown_name_is_still_ours(tmp_path: Path):
@@ -154,18 +155,18 @@ def test_an_error_remembered_under_an_unknown_name_is_still_ours(tmp_path: Path)
 
     def ask() -> None:
         try:
-            store.ensure("envs", "key", lambda target: None)
+            store.ensure("envs", KEY, lambda target: None)
         except BaseException as error:
             errors.append(error)
 
     (tmp_path / "locks").mkdir()
-    with (tmp_path / "locks" / "envs-key").open("w") as lock:
+    with (tmp_path / "locks" / f"envs-{KEY}").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another process is building
         waiting = threading.Thread(target=ask)
         waiting.start()
         time.sleep(0.1)
         (tmp_path / "failures").mkdir()
         record = {"type": "NoSuchError", "state": {"message": "from a newer host"}, "time": time.time()}
-        (tmp_path / "failures" / "envs-key.json").write_text(json.dumps(record))
+        (tmp_path / "failures" / f"envs-{KEY}.json").write_text(json.dumps(record))
     waiting.join()
     assert [(type(error), str(error)) for error in errors] == [(ProvisionError, "from a newer host")]

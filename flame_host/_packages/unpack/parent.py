@@ -88,7 +88,7 @@ def unpack(archive: Path, target: Path, archiver: Archiver | str, limits: Limits
     size = archive.stat().st_size
     if size > limits.compressed_bytes:
         raise ArchiveLimitError("compressed-bytes", f"the archive has {size} bytes; {limits.compressed_bytes} are allowed")
-    target.mkdir()
+    target.mkdir(0o755)
     order = marshal.dumps(
         {
             "path": [entry or os.getcwd() for entry in sys.path],

@@ -48,8 +48,17 @@ class Objects:
 
     def _open(self, endpoint: str) -> ObjectStore:
         if endpoint not in self._stores:
+            self._check(endpoint)
             self._stores[endpoint] = self._provider(endpoint).open(endpoint)
         return self._stores[endpoint]
+
+    def _check(self, endpoint: str) -> None:
+        """A reference comes from a peer. Opening a directory makes it, so only those directories are opened that are caches already."""
+        known = (os.environ.get(CACHE_VARIABLE, ""), (self._host.root / "objects").as_uri())
+        if endpoint.partition(":")[0].lower() == "file" and endpoint not in known:
+            raise CacheError(
+                f"a reference names {endpoint!r:.200}, which is no cache of this machine", hint=f"set {CACHE_VARIABLE} to it, if it is"
+            )
 
     def _provider(self, endpoint: str) -> Cache:
         scheme = endpoint.partition(":")[0]

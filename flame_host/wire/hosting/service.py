@@ -21,7 +21,6 @@ from flame_host.api import (
     ConfigError,
     Connection,
     FlameError,
-    FormatNotAllowedError,
     LogRecord,
     Payload,
     Plan,
@@ -31,6 +30,7 @@ from flame_host.api import (
     SessionSpec,
     TaskError,
     buffer_view,
+    check_format,
     intersect_policies,
 )
 from flame_host.wire.contexts import SessionContext, TaskContext
@@ -219,9 +219,14 @@ def check_plan(host: Host, plan: Plan) -> None:
         FlameError: the only problem. PluginError: several, in one.
     """
     problems: list[FlameError] = []
+    policy = intersect_policies(host.settings.policy, plan.policy)
+
+    def decoder(format: str) -> None:
+        check_format(format, host.serializer(format), policy)
+
     lookups: tuple[tuple[Callable[[str], object], str], ...] = (
         (host.catalog.installer, plan.installer),
-        *((host.serializer, format) for format in plan.serializers),
+        *((decoder, format) for format in plan.serializers),
         (host.cache, plan.cache),
     )
     for look_up, name in lookups:
@@ -229,11 +234,6 @@ def check_plan(host: Host, plan: Plan) -> None:
             look_up(name)
         except FlameError as error:
             problems.append(error)
-    policy = intersect_policies(host.settings.policy, plan.policy)
-    if not problems and policy.get("pickle") == "deny" and "executes-code" in host.serializer(plan.serializer).traits:
-        problems.append(
-            FormatNotAllowedError(f"format {plan.serializer} runs code when it is read, and policy says pickle = deny", hint="use msgpack")
-        )
     if len(problems) == 1:
         raise problems[0]
     if problems:

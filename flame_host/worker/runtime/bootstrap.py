@@ -6,7 +6,6 @@ so that a call can be interrupted, and calls not yet begun can be handed back, w
 """
 
 import errno
-import functools
 import io
 import json
 import os
@@ -21,6 +20,9 @@ from collections import deque
 
 _LENGTH = struct.Struct("<I")
 _REPLY_DELAY = 0.001  # seconds a reply may wait for company
+_LONGEST_TEXT = 256 << 10  # characters of an error's message, traceback or note
+_MOST_NOTES = 100
+_LARGEST_ERROR = 16 << 20  # bytes of an exception that travels itself
 _STREAM_WINDOW = 64
 """Items of a generator sent ahead of what the client has taken."""
 
@@ -42,6 +44,8 @@ def error_report(error, dumps=None, kind="raised", path="", loads=None):
     body = b""
     if dumps is not None:
         body = _travelling(error, dumps, loads)
+        if len(body) > _LARGEST_ERROR:
+            body = b""
     return _LENGTH.pack(len(head)) + head + body
 
 
@@ -68,15 +72,23 @@ def _describe(error, kind="", path="", seen=()):
         cause = None
     return {
         "type": type(error).__module__ + "." + type(error).__qualname__,
-        "message": _text_of(error),
-        "text": _formatted(error),
-        "notes": [str(note) for note in getattr(error, "__notes__", ())],
+        "message": _bounded(_text_of(error)),
+        "text": _bounded(_formatted(error)),
+        "notes": [_bounded(str(note)) for note in list(getattr(error, "__notes__", ()))[:_MOST_NOTES]],
         "frames": _frames(error.__traceback__),
         "kind": kind,
         "path": path or getattr(error, "path", "") or "",
         "explicit": error.__cause__ is not None,
         "cause": _describe(cause, seen=(*seen, id(error))) if cause is not None else None,
     }
+
+
+def _bounded(text):
+    """Head and tail of what nobody would read, and the host would have to keep."""
+    if len(text) <= _LONGEST_TEXT:
+        return text
+    half = _LONGEST_TEXT // 2
+    return "%s\n... %d characters left out ...\n%s" % (text[:half], len(text) - 2 * half, text[-half:])
 
 
 def _text_of(error):
@@ -169,8 +181,9 @@ class TaskOutput(io.TextIOBase):
 class Worker:
     """State of this process."""
 
-    def __init__(self, channel, memory, data_fd, control_fd, progress_fd):
+    def __init__(self, channel, memory, isolation, forked, data_fd, control_fd, progress_fd):
         self.channel = channel
+        self.isolation = isolation
         self.data = socket.socket(fileno=data_fd)
         self.control = socket.socket(fileno=control_fd)
         self.receiver = channel.Receiver(self.data)
@@ -197,8 +210,10 @@ class Worker:
         self.credited.acquire()
         self.checkpoint = self.unsaved = 0
         self.loop = None
-        self.dirty = False
-        self.home = None
+        self.home = isolation._Home()
+        self.forks = forked.Forks
+        self.forked = None
+        self.public_only = False
         self.unwanted = set()
         self.shielded = False
         self.hurried = False
@@ -230,7 +245,7 @@ class Worker:
             os.chdir(order["cwd"])
         if order.get("contents"):
             _copy_on_write(order["contents"])
-        _limit(order["limits"])
+        self.isolation._limit(order["limits"])
         self.checkpoint = order["checkpoint"]
         sys.path[:0] = order["paths"]
         sys.path.append(order["support"])
@@ -257,34 +272,22 @@ class Worker:
         format, data, buffers = reference
         codec = self._codec(format)
         load = getattr(codec, "loads_code", codec.loads)  # a door of its own, where a format has one
-        target = load(self.channel.view_of(data), buffers=[self.channel.writable_view_of(part) for part in buffers])
+        self.public_only = order["inside"] is not None
+        limited = order["inside"] is not None and load is not codec.loads
+        allow = {"allow": self.isolation.inside(order["inside"])} if limited else {}
+        target = load(self.channel.view_of(data), buffers=[self.channel.writable_view_of(part) for part in buffers], **allow)
         if order["instantiate"]:
             target = target()
         self.target = target
         self.methods = {b"": target}
         self._remember_home()
+        if order["isolation"] == "process":
+            self.forked = self.forks(self)
 
     def _remember_home(self):
-        """What one task changes, the next does not see: directory, environment, signals, alarms, standard streams."""
+        """What one task changes, the next does not see; see `isolation`."""
         signal.signal(_INTERRUPTION, self._interrupted)
-        self.home = _Home()
-        self.streams = (sys.stdout, sys.stderr)
-
-        def notice(event, arguments):
-            if event in _DIRTYING:
-                self.dirty = True
-
-        sys.addaudithook(notice)
-        for name in ("signal", "alarm", "setitimer", "pthread_sigmask"):  # of these there are no audit events
-            setattr(signal, name, self._noticed(getattr(signal, name)))
-
-    def _noticed(self, function):
-        @functools.wraps(function)
-        def noticed(*args, **kwargs):
-            self.dirty = True
-            return function(*args, **kwargs)
-
-        return noticed
+        self.home.remember()
 
     # ------------------------------------------------------------------------------------------------ calls
 
@@ -300,9 +303,14 @@ class Worker:
                         frame = queue.popleft()
                     except IndexError:  # handed back by the control thread in between
                         break
-                    self._run(frame)
+                    if self.forked is None:
+                        self._run(frame)
+                    else:
+                        self.forked(frame)
                 self.flush()
                 self.progress[2] = self.started  # all is answered: see WorkerProcess.at_rest
+                self.home.next_look = 0.0  # nothing else to do: nobody waits for it
+                self.home.look()
                 with self.reading:
                     for frame in self._receive():
                         if frame[0] == call:
@@ -381,11 +389,9 @@ class Worker:
             os._exit(0)
 
     def _clean_up(self):
-        if self.dirty:
-            self.home.restore()
-            self.dirty = False
-        if sys.stdout is not self.streams[0] or sys.stderr is not self.streams[1]:
-            sys.stdout, sys.stderr = self.streams
+        self.home.look()
+        if sys.stdout is not self.stdout or sys.stderr is not self.stderr:
+            sys.stdout, sys.stderr = self.stdout, self.stderr
         if self.stdout.partial or self.stderr.partial:
             self.stdout.flush()
             self.stderr.flush()
@@ -393,6 +399,8 @@ class Worker:
 
     def _method(self, name):
         if name not in self.methods:
+            if self.public_only and name[:1] == b"_" and name not in _PUBLIC:
+                raise AttributeError("%s is private, and policy says pickle = deny" % name.decode())
             self.methods[name] = getattr(self.target, name.decode())
         return self.methods[name]
 
@@ -459,7 +467,7 @@ class Worker:
                 return
 
     def _event_loop(self):
-        if self.loop is None:
+        if self.loop is None or self.loop.is_closed():
             import asyncio
 
             self.loop = asyncio.new_event_loop()
@@ -681,44 +689,10 @@ def _copy_on_write(contents):
     sys.addaudithook(copied)
 
 
-class _Home:
-    """What every task finds as it was when the execution object had been loaded."""
-
-    def __init__(self):
-        self.cwd = os.getcwd()
-        self.environment = dict(os.environ)
-        self.handlers = {}
-        for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-            handler = signal.getsignal(number)
-            if handler is not None:  # None: not set by Python
-                self.handlers[number] = handler
-        self.mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-        self.timers = [timer for timer in _TIMERS if signal.getitimer(timer)[0] == 0]
-
-    def restore(self):
-        for timer in self.timers:
-            if signal.getitimer(timer)[0]:
-                signal.setitimer(timer, 0)
-        for number, handler in self.handlers.items():
-            if signal.getsignal(number) is not handler:
-                signal.signal(number, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, self.mask)
-        try:
-            here = os.getcwd()
-        except OSError:  # the task has removed it
-            here = ""
-        if here != self.cwd:
-            os.chdir(self.cwd)
-        if dict(os.environ) != self.environment:
-            os.environ.clear()
-            os.environ.update(self.environment)
-
-
+_PUBLIC = frozenset({b"__call__", b"__sizeof__"})  # the latter is how a host asks whether a worker is ready
 _PLAIN = frozenset({int, float, str, bool, type(None), bytes})
-_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 _INTERRUPTION = signal.SIGRTMAX - 2
 """Nobody else's, we hope; a task that takes it for itself can only be killed."""
-_DIRTYING = frozenset({"os.chdir", "os.fchdir", "os.putenv", "os.unsetenv"})
 
 
 def _map_progress(fd):
@@ -727,24 +701,10 @@ def _map_progress(fd):
     return memoryview(mmap.mmap(fd, mmap.PAGESIZE)).cast("Q")
 
 
-def _limit(limits):
-    if not limits:
-        return
-    import resource
-
-    for name, value in limits.items():
-        which = getattr(resource, "RLIMIT_" + name.upper())
-        hard = resource.getrlimit(which)[1]
-        if hard != resource.RLIM_INFINITY:
-            value = min(value, hard)
-        # Over the soft limit of CPU time comes SIGXCPU, which says what happened; over the hard one a SIGKILL.
-        resource.setrlimit(which, (value, value + 1 if name == "cpu" and value != hard else value))
-
-
-def main(channel, memory, data_fd, control_fd, progress_fd):
+def main(channel, memory, isolation, forked, data_fd, control_fd, progress_fd):
     """Entry point; see `flame_host.worker.process` for the command line."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the client's to act on
-    worker = Worker(channel, memory, data_fd, control_fd, progress_fd)
+    worker = Worker(channel, memory, isolation, forked, data_fd, control_fd, progress_fd)
     threading.Thread(target=worker.listen, name="flame-control", daemon=True).start()
     try:
         if worker.start():

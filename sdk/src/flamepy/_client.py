@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import inspect
 import os
 import threading
@@ -16,12 +17,15 @@ from flame_host.api import (
     Buffer,
     ConfigError,
     Connection,
+    FormatNotAllowedError,
     NotSerializableError,
     Payload,
     Plan,
     Resources,
     Serializer,
     SessionSpec,
+    check_format,
+    intersect_policies,
 )
 from flamepy._calls.service import is_function, name_of
 from flamepy._config.amounts import resources_of
@@ -43,6 +47,7 @@ class Client:
 
     Attributes:
         users: how many hold it; the last to let go closes the connection.
+        policies: of the configuration and, by name, of each application that is open; what one denies is denied to all values.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -56,12 +61,31 @@ class Client:
         self.logs: TaskLogs = TaskLogs()
         self.users = 0
         self.travelling: dict[str, ByValue] = {}
+        self.policies: dict[str, Mapping[str, str]] = {"": _configured_policy()}
         self._remove_sink = self.host.add_log_sink(self.logs)
         self.installations = Installations()
         self.host.add_event_sink(self.installations)
 
     def serializer(self, plan: Plan) -> Serializer:
-        return self.host.catalog.serializer(plan.serializer)
+        return self._allowed(plan.serializer)
+
+    def _allowed(self, format: str) -> Serializer:
+        """Raises `FormatNotAllowedError` where any policy in force here denies the format."""
+        serializer = self.host.catalog.serializer(format)
+        check_format(format, serializer, intersect_policies(*list(self.policies.values())))
+        return serializer
+
+    def plan_for_values(self) -> Plan:
+        """For values that belong to no application: the first format that no policy denies."""
+        template = self.connection.get_application("flmrun")
+        plan = template.plan if template is not None else Plan()
+        denied = intersect_policies(self.host.settings.policy, *list(self.policies.values()))
+        for name, serializer in self.host.catalog.all("serializers").items():
+            with contextlib.suppress(FormatNotAllowedError):
+                check_format(name, serializer, denied)
+                format = f"{name}/{serializer.version}"
+                return plan if plan.serializer == format else Plan(serializers=(format,))
+        return plan
 
     def encode(self, value: object, plan: Plan) -> Payload:
         return _encode(self.serializer(plan), value)
@@ -69,7 +93,7 @@ class Client:
     def decode(self, payload: Payload) -> Any:
         from flame_host.api import buffer_view
 
-        return self.host.catalog.serializer(payload.format).loads(payload.data, buffers=[buffer_view(part) for part in payload.buffers])
+        return self._allowed(payload.format).loads(payload.data, buffers=[buffer_view(part) for part in payload.buffers])
 
     def by_value(self, application: Application) -> ByValue:
         """Which modules travel by value to an application; without a package of its own all that are not installed do."""
@@ -106,6 +130,15 @@ def release(client: Client) -> None:
         if _clients.get(client.endpoint) is client:
             del _clients[client.endpoint]
     client.close()
+
+
+def _configured_policy() -> Mapping[str, str]:
+    """What a Runner in this directory that says nothing would keep to."""
+    from pathlib import Path
+
+    from flamepy._config.settings import resolve
+
+    return resolve(Path.cwd(), {"storage": "file:///"}).policy
 
 
 def default_endpoint() -> str:

@@ -22,7 +22,7 @@ def put_object(key_prefix: str, obj: Any) -> ObjectRef:
         raise ValueError(f"the prefix {key_prefix!r} must be <application>/<session>, or one part")
     client = _client.default_client()
     key = "/".join(parts if len(parts) == 2 else ("objects", *parts))
-    return ObjectRef.of(client.connection.objects.put(key, client.encode(obj, _plan(client))))
+    return ObjectRef.of(client.connection.objects.put(key, client.encode(obj, client.plan_for_values())))
 
 
 def get_object(ref: api.ObjectRef) -> Any:
@@ -50,7 +50,7 @@ def update_object(ref: api.ObjectRef, new_obj: Any, *, if_version: int | None = 
         VersionConflictError: somebody else was faster.
     """
     client = _clients_for(ref)[0]
-    return ObjectRef.of(client.connection.objects.update(ref, client.encode(new_obj, _plan(client)), if_version=if_version))
+    return ObjectRef.of(client.connection.objects.update(ref, client.encode(new_obj, client.plan_for_values()), if_version=if_version))
 
 
 def delete_object(ref: api.ObjectRef) -> None:
@@ -70,8 +70,3 @@ def _clients_for(ref: api.ObjectRef) -> list[_client.Client]:
     """Those whose cache the reference names; else the default one, which says what it does not know."""
     fitting = [client for client in list(_client._clients.values()) if client.connection.objects.endpoint == ref.endpoint]
     return fitting or [_client.default_client()]
-
-
-def _plan(client: _client.Client) -> api.Plan:
-    template = client.connection.get_application("flmrun")
-    return template.plan if template is not None else api.Plan()

@@ -20,6 +20,7 @@ from typer.testing import CliRunner, Result
 from flame_host.api import Deployer, Release
 from flame_host.testing.deployers import DeployerContract
 
+TOKEN = "a token of these tests"
 ECHO = """
 from runpod_flash import Endpoint
 
@@ -41,7 +42,8 @@ def flame(*arguments: str) -> Result:
 
 def ask(url: str, body: Any = None, **headers: str) -> str:
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json", **headers})
+    shown = {"Authorization": f"Bearer {TOKEN}"}
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json", **shown, **headers})
     with urllib.request.urlopen(request, timeout=60) as response:
         return str(response.read().decode())
 
@@ -57,8 +59,12 @@ def until(condition: Callable[[], bool], said: list[str]) -> None:
 
 class TestDirectoryDeployer(DeployerContract):
     @pytest.fixture
-    def deployer(self) -> Deployer:
+    def deployer(self, monkeypatch: pytest.MonkeyPatch) -> Deployer:
+        monkeypatch.setenv("FLAME_ENDPOINT_KEY", TOKEN)
         return DirectoryDeployer()
+
+    def answer_of(self, url: str, text: str) -> object:
+        return json.loads(ask(f"{url}/runsync", {"input": {"text": text}}))["output"]
 
     @pytest.fixture
     def release(self, write, tmp_path: Path) -> Release:
@@ -87,7 +93,7 @@ def test_what_is_begun_can_be_checked_as_it_is(tmp_path: Path) -> None:
 def test_a_directory_is_served_anew_after_a_change_and_as_it_was_after_a_mistake(write) -> None:
     root = write(ECHO)
     said: list[str] = []
-    with DevServer(root, say=said.append) as dev:
+    with DevServer(root, say=said.append, token=TOKEN) as dev:
         job = {"input": {"text": "a"}}
         assert json.loads(ask(f"{dev.url}/runsync", job))["output"] == "a"
         page = ask(dev.url, Accept="text/html")
@@ -105,6 +111,20 @@ def test_a_directory_is_served_anew_after_a_change_and_as_it_was_after_a_mistake
         assert json.loads(ask(f"{dev.url}/runsync", job, Origin=dev.url))["output"] == "aa"  # the page's own
 
 
+def test_a_browser_is_let_in_by_the_address_with_the_token_and_by_nothing_else(write) -> None:
+    with DevServer(write(ECHO), reload=False) as dev:
+        jar = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        for url in (dev.url, f"{dev.url}/?token=wrong"):
+            with pytest.raises(urllib.error.HTTPError, match="401"):
+                jar.open(url, timeout=60)
+        with jar.open(urllib.request.Request(dev.server.page_url, headers={"Accept": "text/html"}), timeout=60) as page:
+            assert page.url == f"{dev.url}/"  # neither in the history nor in what pages are told
+            assert "echo(text: str)" in page.read().decode()
+        job = urllib.request.Request(f"{dev.url}/runsync", b'{"input": {"text": "a"}}', {"Content-Type": "application/json"})
+        with jar.open(job, timeout=60) as answer:
+            assert json.load(answer)["output"] == "a"
+
+
 def test_deploying_serves_and_undeploying_ends_and_removes(write, tmp_path: Path) -> None:
     root = write(ECHO)
     place = tmp_path / "served"
@@ -112,8 +132,13 @@ def test_deploying_serves_and_undeploying_ends_and_removes(write, tmp_path: Path
     done = flame("deploy", str(root), "--json", "--name", "mine", "--option", f"path={place}")
     try:
         assert done.exit_code == 0, done.output
-        url = json.loads(done.stdout)["endpoints"]["echo"]
-        assert json.loads(ask(f"{url}/runsync", {"input": {"text": "there"}}))["output"] == "there"
+        told = json.loads(done.stdout)
+        url, kept = told["endpoints"]["echo"], Path(told["token_file"])
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            ask(f"{url}/runsync", {"input": {"text": "there"}})
+        assert (kept.stat().st_mode & 0o777, kept.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+        shown = f"Bearer {kept.read_text()}"
+        assert json.loads(ask(f"{url}/runsync", {"input": {"text": "there"}}, Authorization=shown))["output"] == "there"
         assert (place / "mine").is_dir()
     finally:
         ended = flame("undeploy", str(root), "--json")

@@ -24,6 +24,9 @@ from flamepy.build.server import HandlerServer
 from flame_host import Host
 from flame_host.api import InterpreterNotFoundError, Member, PackageError
 
+TOKEN = "a token of these tests"
+SHOWN = {"Authorization": f"Bearer {TOKEN}"}
+
 HANDLER = """
 from flame_host.handler import create_handler
 import app
@@ -98,17 +101,18 @@ def shell(host_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server(project: Path) -> Iterator[HandlerServer]:
-    with HandlerServer(archived(project / "archive.tar.gz", files())) as server:
+    with HandlerServer(archived(project / "archive.tar.gz", files()), token=TOKEN) as server:
         yield server
 
 
 def post(url: str, body: Any, **headers: str) -> tuple[int, dict[str, Any]]:
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json", **headers})
-    return opened(request)
+    return opened(urllib.request.Request(url, data, {"Content-Type": "application/json", **SHOWN, **headers}))
 
 
 def opened(request: urllib.request.Request | str) -> tuple[int, dict[str, Any]]:
+    if isinstance(request, str):
+        request = urllib.request.Request(request, headers=SHOWN)
     try:
         with urllib.request.urlopen(request, timeout=30) as response:
             return response.status, json.load(response)
@@ -208,6 +212,7 @@ def test_a_request_that_is_no_job_is_refused_with_the_reason(
 def test_a_request_that_is_too_large_is_refused_before_it_is_read(server: HandlerServer) -> None:
     connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=10)
     connection.putrequest("POST", "/runsync")
+    connection.putheader(*next(iter(SHOWN.items())))
     connection.putheader("Content-Length", str(1 << 40))
     connection.endheaders()
     response = connection.getresponse()
@@ -218,6 +223,7 @@ def test_a_request_that_is_too_large_is_refused_before_it_is_read(server: Handle
 def test_a_request_without_a_length_is_refused(server: HandlerServer) -> None:
     connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=10)
     connection.putrequest("POST", "/runsync")
+    connection.putheader(*next(iter(SHOWN.items())))
     connection.endheaders()
     assert connection.getresponse().status == 411
     connection.close()
@@ -264,7 +270,7 @@ def test_a_worker_that_dies_fails_its_job_and_the_next_one_is_served(server: Han
 
 def test_a_handler_that_cannot_be_imported_fails_jobs_with_the_reason(project: Path) -> None:
     contents = {**files(), "handler_a.py": "import no_such_module\n"}
-    with HandlerServer(archived(project / "archive.tar.gz", contents)) as server:
+    with HandlerServer(archived(project / "archive.tar.gz", contents), token=TOKEN) as server:
         _, answer = post(f"{server.url}/runsync", job("double", 1))
     assert answer["status"] == "FAILED"
     assert "no_such_module" in answer["error"]
@@ -346,7 +352,7 @@ def test_only_jobs_that_may_be_asked_for_are_kept(server: HandlerServer) -> None
 
 
 def test_closing_ends_workers_and_jobs_and_closes_the_port(project: Path) -> None:
-    server = HandlerServer(archived(project / "archive.tar.gz", files()))
+    server = HandlerServer(archived(project / "archive.tar.gz", files()), token=TOKEN)
     pid = value_of(post(f"{server.url}/runsync", job("where"))[1])[0]
     post(f"{server.url}/run", job("slow", 60))
     server.close()

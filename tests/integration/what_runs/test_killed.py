@@ -90,7 +90,7 @@ def processes_of(root: Path) -> list[str]:
 def half_made(root: Path) -> list[Path]:
     kinds = [path for kind in ("envs", "builds", "trees") for path in (root / kind).glob("*")]
     hidden = [path for kind in ("envs", "builds", "trees") for path in (root / kind).glob(".*")]
-    return [*hidden, *(path for path in kinds if not (path / ".complete").is_file())]
+    return [*hidden, *(path for path in kinds if not (root / "markers" / f"{path.parent.name}-{path.name}.json").is_file())]
 
 
 @pytest.mark.parametrize("installer", ["uv", "pip"])

@@ -385,7 +385,7 @@ def test_a_manager_that_enters_and_leaves_one_process_again_and_again_finds_no_l
 
     with InstanceClient(binding.socket) as extra:
         for number in range(30):
-            assert extra.enter(f"again-{number}", ApplicationContext("app"), order).ok
+            assert extra.enter("session", ApplicationContext("app"), order).ok
             assert client.call(binding, number, 1) == number + 1
             assert extra.leave().ok
             if number == 4:

@@ -35,7 +35,7 @@ from flame_host.engine.session import LocalSession  # noqa: E402
 from flame_host.engine.shares import Shares  # noqa: E402
 from flame_host.engine.spinning import calling_thread  # noqa: E402
 from flame_host.worker.process import WorkerProcess  # noqa: E402
-from flame_host.worker.runtime import bootstrap, channel, memory  # noqa: E402
+from flame_host.worker.runtime import bootstrap, channel, forked, memory  # noqa: E402
 
 WATCHED = ("/engine/", "/_calls/", "/worker/")
 FORMAT = "pickle/1"
@@ -45,6 +45,21 @@ codec.dumps = lambda value, buffers=None, reference=None: pickle.dumps(value)  #
 codec.loads = lambda data, buffers=(), resolve=None: pickle.loads(data)  # type: ignore[attr-defined]
 sys.modules[codec.__name__] = codec
 serializer = types.SimpleNamespace(name="pickle", version=1, dumps=codec.dumps, loads=codec.loads, codec=codec.__name__)
+
+
+class Home:
+    """In place of what puts state back between two tasks: the machine's workers share one process, which is nobody's to put back."""
+
+    next_look = 0.0
+
+    def remember(self) -> None:
+        pass
+
+    def look(self) -> None:
+        pass
+
+
+isolation = types.SimpleNamespace(_Home=Home, _limit=lambda limits: None)
 
 
 class Process:
@@ -86,7 +101,7 @@ class Reaper:
         code = 0
         try:
             self._start(process)
-            worker = process.worker = bootstrap.Worker(channel, memory, process.fds[0], process.fds[1], progress)
+            worker = process.worker = bootstrap.Worker(channel, memory, isolation, forked, process.fds[0], process.fds[1], progress)
             os.close(progress)
             threading.Thread(target=worker.listen, name=f"control-{process.name}").start()
             if worker.start() and not self.leaves_when_ready:
@@ -131,7 +146,15 @@ class Launcher:
         return process
 
     def start_order(self, application: Application) -> dict[str, Any]:
-        return {"variables": {}, "cwd": "", "paths": [], "support": "", "codecs": {FORMAT: codec.__name__}, "format": FORMAT}
+        return {
+            "variables": {},
+            "cwd": "",
+            "paths": [],
+            "support": "",
+            "codecs": {FORMAT: codec.__name__},
+            "inside": None,
+            "format": FORMAT,
+        }
 
     def python_of(self, application: Application) -> str:
         return "python"

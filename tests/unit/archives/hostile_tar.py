@@ -12,6 +12,7 @@ from corpus import BAD_NAMES, CLASHES, LARGE_NAMES, Case, damaged, over, unsafe
 from tar_shapes import (
     BLOCK,
     GNU,
+    V7,
     directory,
     entry,
     gnu_long,
@@ -125,9 +126,14 @@ def hard_links() -> Iterator[Case]:
 
 def kinds() -> Iterator[Case]:
     titles = {b"3": "character device", b"4": "block device", b"6": "pipe", b"7": "contiguous file", b"D": "directory dump"}
-    titles |= {b"M": "continuation", b"N": "old long names", b"V": "volume label", b"A": "vendor", b"9": "unknown", b"\xff": "garbage"}
+    titles |= {b"M": "continuation", b"N": "old long names", b"A": "vendor", b"9": "unknown", b"\xff": "garbage"}
     for kind, title in titles.items():
         yield unsafe(f"type {title}", "tar", tar(header(b"f", 0, kind)), "member-type")
+    label = header(b"label", 0, b"V", magic=GNU)
+    yield unsafe("volume label with content", "tar", tar(header(b"label", 600, b"V", magic=GNU), bytes(1024)), "volume-label")
+    yield unsafe("volume label behind an extended header", "tar", tar(pax((b"path", b"x")), label), "volume-label")
+    renamed = tar(pax((b"path", b"d/x")), header(b"d/", 0, b"\0", magic=V7))
+    yield unsafe("directory by its slash alone, renamed by PAX", "tar", renamed, "kind-mismatch")
     yield unsafe("type GNU sparse", "tar", tar(header(b"f", 0, b"S", magic=GNU)), "sparse")
 
 
@@ -146,6 +152,7 @@ def numbers() -> Iterator[Case]:
         ("text", b"huge"),
     ):
         yield damaged(f"size {title}", "tar", tar(header(b"f", field), bytes(BLOCK)))
+    yield damaged("size behind a NUL", "tar", tar(header(b"f", b"\0000000010\0"), bytes(BLOCK)))
     yield damaged("mode is text", "tar", tar(header(b"f", mode=b"rw-r--r")))
     yield damaged("size beyond the end", "tar", tar(header(b"f", 1 << 19), end=b""))
     yield damaged("large size beyond the end", "tar", tar(header(b"f", 2 << 20), bytes(BLOCK)))
@@ -153,6 +160,13 @@ def numbers() -> Iterator[Case]:
     yield over("size of 1 TiB in one block", "tar", tar(header(b"f", b"\x80" + (1 << 40).to_bytes(11, "big"))), "member-bytes")
     yield damaged("checksum wrong", "tar", tar(header(b"f", checksum=b"000001\0 ")))
     yield damaged("checksum empty", "tar", tar(header(b"f", checksum=b"")))
+    sound = sum(header(b"f")[:148]) + sum(header(b"f")[156:]) + 256
+    for title, field in (
+        ("signed", b"+%05o\0 " % sound), ("negative", b"-%05o\0 " % sound),
+        ("behind a NUL", b"\0%06o " % sound), ("0o", b"0o%05o " % sound),
+        ("underscored", b"0_%05o" % sound), ("spaced inside", b"00 %04o" % sound),
+    ):  # fmt: skip
+        yield damaged(f"checksum {title}", "tar", tar(header(b"f", checksum=field)))
     yield damaged("checksum is text", "tar", tar(header(b"f", checksum=b"sumsum")))
     good = header(b"f")
     told = int(good[148:154], 8)
@@ -275,6 +289,8 @@ def streams() -> Iterator[Case]:
 
 
 def budgets() -> Iterator[Case]:
+    greedy = gzip.compress(tar(header(b"x", 200 << 20, b"x"), bytes(200 << 20), entry(b"f")))
+    yield over("PAX header of 200 MiB in 200 KB", "tar.gz", greedy, "header-bytes")
     zeros = gzip.compress(tar(entry(b"zeros", bytes(40 << 20))))
     yield over("bomb of one file", "tar.gz", zeros, "ratio")
     yield over("bomb of many files", "tar.gz", gzip.compress(tar(*(entry(b"%d" % n, bytes(1 << 20)) for n in range(40)))), "ratio")

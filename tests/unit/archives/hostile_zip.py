@@ -53,6 +53,11 @@ def links() -> Iterator[Case]:
 
 
 def kinds() -> Iterator[Case]:
+    for title, system in (("made on DOS", 0), ("made on Unix", 3)):
+        folder = archive(Entry(b"file", b"x", system=system))
+        attributes = folder.index(b"PK\x01\x02") + 38
+        told = folder[:attributes] + bytes([0x10]) + folder[attributes + 1 :]
+        yield unsafe(f"file that DOS takes for a directory, {title}", "zip", told, "kind-mismatch")
     for title, mode in (
         ("pipe", 0o010644),
         ("character device", 0o020644),
@@ -199,6 +204,7 @@ def extras() -> Iterator[Case]:
     yield damaged("local extra field longer than there is", "zip", archive(Entry(local_extra=struct.pack("<HH", 9, 500))))
     other = extra(0x7075, b"\x01" + struct.pack("<L", zlib.crc32(b"file")) + b"../outside")
     yield unsafe("Unicode name that differs", "zip", archive(Entry(extra=other)), "name-mismatch")
+    yield unsafe("local Unicode name that differs", "zip", archive(Entry(local_extra=other)), "name-mismatch")
     native = "é".encode("cp437")
     climb = extra(0x7075, b"\x01" + struct.pack("<L", zlib.crc32(native)) + b"../outside")
     yield unsafe("Unicode name of a parent", "zip", archive(Entry(native, flags=0, extra=climb)), "parent-path")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import dataclasses
 import gzip
 import io
 import lzma
@@ -209,6 +210,8 @@ def by_hand() -> Iterator[Odd]:
     )
     yield Odd("PAX character set UTF-8", "tar", _bytes(tar(pax((b"hdrcharset", b"ISO-IR 10646 2000 UTF-8")), file)), hello)
     yield Odd("git's global comment", "tar", _bytes(tar(pax((b"comment", b"a" * 40), kind=b"g"), file)), hello)
+    label = header(b"backup of tuesday", 0, b"V", magic=GNU)
+    yield Odd("GNU volume label", "tar", _bytes(tar(label, file)), hello)
     yield Odd("no members", "tar", _bytes(tar()), {})
     yield Odd("no padding behind the end", "tar", _bytes(tar(file)), hello)
     yield Odd("much padding behind the end", "tar", _bytes(tar(file) + bytes(1 << 19)), hello)
@@ -263,6 +266,12 @@ def by_zipfile() -> Iterator[Odd]:
     yield Odd("zipfile with data descriptors, stored", "zip", _zipfile(unseekable=True), FILES)
     yield Odd("zipfile with zip64 in every member", "zip", _zipfile(force_zip64=True), FILES)
     yield Odd("zipfile with zip64 and data descriptors", "zip", _zipfile(force_zip64=True, unseekable=True), FILES)
+    # As libarchive (bsdtar) writes: the descriptor behind tells what was not known, and the sizes that were stand in front already.
+    stored = zip_shapes.Entry(b"hello", b"hi", method=0, flags=zip_shapes.UTF8 | zip_shapes.STREAMED, local={"crc": 0})
+    packed = zip_shapes.Entry(b"hello", b"hi", flags=zip_shapes.UTF8 | zip_shapes.STREAMED, local={"crc": 0, "packed": b""})
+    for title, member in (("stored", stored), ("deflated", packed)):
+        data = zip_shapes.archive(dataclasses.replace(member, tail=zip_shapes.descriptor(member)))
+        yield Odd(f"libarchive {title}", "zip", _bytes(data), {"hello": b"hi"})
     yield Odd("zipfile with a comment", "zip", _zipfile(comment=b"commit 0123456789"), FILES)
 
 

@@ -20,7 +20,7 @@ ARCHIVERS: dict[str, Archiver] = {archiver.name: archiver for archiver in [*tar_
 CASES = [*hostile_tar.cases(), *hostile_zip.cases()]
 ONE_OF_EACH = {(case.error, case.mark): case for case in CASES}
 README = Path(__file__).parents[3] / "plugins" / "flame-archive-tar" / "README.md"
-PUBLISHED = {"tar": 227, "tar.gz": 17, "tar.bz2": 10, "tar.xz": 10, "zip": 186}
+PUBLISHED = {"tar": 236, "tar.gz": 18, "tar.bz2": 10, "tar.xz": 10, "zip": 189}
 
 
 @pytest.fixture

@@ -23,6 +23,9 @@ WHOLE = 1 << 20  # content up to this size is handed over in one piece
 PADDING = 1 << 20  # zero bytes allowed behind the end mark
 LARGEST_OCTAL = 0o77777777777
 ZEROS = bytes(BLOCK)
+OCTAL = b"01234567"
+FREE_HEADER_BYTES = 1 << 20
+EXTENDED_BYTES = 1 << 20  # of one header; a name may have a thousandth of that
 FILE, DIRECTORY, SYMLINK, HARDLINK, OTHER = (
     MemberKind.FILE, MemberKind.DIRECTORY, MemberKind.SYMLINK, MemberKind.HARDLINK, MemberKind.OTHER,
 )  # fmt: skip
@@ -84,10 +87,14 @@ class Blocks:
                 raise ArchiveLimitError("padding", "too many zeros follow the end of the archive")
 
 
-def read_members(chunks: Iterator[bytes], limits: Limits) -> Iterator[Member]:
+def read_members(chunks: Iterator[bytes], limits: Limits, compressed_size: int) -> Iterator[Member]:
+    """Args:
+    compressed_size: bytes of the archive. Headers may take so many times as much and no more: they are kept in memory.
+    """
     blocks = Blocks(chunks)
     take = blocks.take
     header_bytes = 0
+    header_limit = min(limits.header_bytes, FREE_HEADER_BYTES + limits.ratio * compressed_size)
     extended: dict[str, str] = {}
     while True:
         block = take(BLOCK)
@@ -99,15 +106,26 @@ def read_members(chunks: Iterator[bytes], limits: Limits) -> Iterator[Member]:
             blocks.end()
             return
         name, kind, size, mode, link, flavour = parse_header(block)
-        if flavour in b"xgLK" and flavour:
-            header_bytes += BLOCK + size
-            if header_bytes > limits.header_bytes or size > limits.header_bytes:
-                raise ArchiveLimitError("header-bytes", f"extended headers need more than {limits.header_bytes} bytes")
+        header_bytes += BLOCK
+        if flavour:
+            header_bytes += size
+        if header_bytes > header_limit:
+            raise ArchiveLimitError("header-bytes", f"headers need more than {header_limit} bytes")
+        if flavour == b"V":
+            if size or extended:
+                raise UnsafeArchiveError("volume-label", name, "a volume label has content, or a header of its own")
+            continue
+        if flavour:
+            if size > EXTENDED_BYTES:
+                raise ArchiveLimitError("header-bytes", f"one extended header has {size} bytes; {EXTENDED_BYTES} are allowed")
             data = take(size)
             take(-size % BLOCK)
             _extend(extended, flavour, data)
             continue
         if extended:
+            if kind == DIRECTORY and "path" in extended and block[156] == 0:
+                # Of old, only the slash says that it is a directory; some readers look for it in one name, some in the other.
+                raise UnsafeArchiveError("kind-mismatch", name, "an extended header renames what is a directory by its name alone")
             name, link, size = _apply(extended, name, link, size)
             extended = {}
         if kind != FILE:
@@ -173,17 +191,15 @@ def parse_header(block: bytes) -> tuple[str, MemberKind, int, int, str, bytes]:
         return name, kind, size, 0o644 if mode == b"0000644\0" else number(mode, name), "", b""
     if flag == b"S":
         raise UnsafeArchiveError("sparse", name, "a sparse file")
-    if flag in b"xgLK":
+    if flag in b"xgLKV":
         return name, kind, size, 0, "", flag
     link = text_field(block[157:257]) if kind is not DIRECTORY else ""
     return name, kind, 0 if kind is OTHER else size, 0, link, b""
 
 
 def check_sum(block: bytes) -> None:
-    try:
-        told = int(block[148:156].strip(b"\0 "), 8)
-    except ValueError:
-        told = -1
+    digits = block[148:156].rstrip(b"\0 ").lstrip(b" ")
+    told = int(digits, 8) if digits and not digits.translate(None, OCTAL) else -1
     # The low half of an Adler-32 is 1 + the sum of the bytes, modulo 65521, which 256 bytes cannot reach: six times faster than sum().
     total = (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2
     if told != total - sum(block[148:156]) + 8 * 32:
@@ -199,16 +215,13 @@ def number(field: bytes, name: str) -> int:
         if value >> 63:
             raise UnsafeArchiveError("size-overflow", name, "a number in a header is absurdly large")
         return value
-    digits = field.strip(b"\0 ")
+    digits = field.rstrip(b"\0 ").lstrip(b" ")  # a reader that stops at the first NUL must find what we find
     if not digits:
         return 0
     if digits[:1] == b"-":
         raise UnsafeArchiveError("negative-size", name, "a number in a header is negative")
-    try:
-        if digits.isdigit():
-            return int(digits, 8)
-    except ValueError:
-        pass
+    if not digits.translate(None, OCTAL):
+        return int(digits, 8)
     raise ArchiveError(f"a number in the header of {name!r} is not octal")
 
 

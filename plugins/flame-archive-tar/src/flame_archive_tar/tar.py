@@ -34,7 +34,8 @@ class Tar:
         _put(target, stream.finish())
 
     def read(self, source: BinaryIO, limits: Limits) -> Iterator[Member]:
-        return read_members(self.stream().chunks(source, limits), limits)
+        size = source.seek(0, 2)
+        return read_members(self.stream().chunks(source, limits), limits, size)
 
 
 class TarGz(Tar):

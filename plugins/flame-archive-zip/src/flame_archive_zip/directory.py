@@ -198,13 +198,18 @@ def extra_fields(data: bytes) -> dict[int, bytes]:
     return fields
 
 
+def unicode_name(extra: dict[int, bytes], raw: bytes) -> bytes | None:
+    """The name of Info-ZIP's Unicode path field; None without one, or when it is of another name."""
+    field = extra.get(0x7075)
+    if field is None or field[:1] != b"\x01" or field[1:5] != crc32(raw).to_bytes(4, "little"):
+        return None
+    return field[5:]
+
+
 def _decode(entry: Entry, extra: dict[int, bytes]) -> str:
     """The name, if there is only one way to read it."""
     raw = entry.raw_name
-    field = extra.get(0x7075)
-    told = b""
-    if field is not None and field[:1] == b"\x01" and field[1:5] == crc32(raw).to_bytes(4, "little"):
-        told = field[5:]
+    told = unicode_name(extra, raw) or b""
     try:
         if raw.isascii() or entry.flags & UNICODE:
             name = raw.decode()

@@ -7,7 +7,7 @@ from struct import Struct
 from zlib import crc32, decompressobj
 from zlib import error as DeflateError
 
-from flame_archive_zip.directory import DEFLATED, FULL_32, STREAMED, UNIX, Entry, extra_fields, read_directory, zip64_values
+from flame_archive_zip.directory import DEFLATED, FULL_32, STREAMED, UNIX, Entry, extra_fields, read_directory, unicode_name, zip64_values
 from flame_host.api import ArchiveError, Member, MemberKind, UnsafeArchiveError
 
 TYPE_CHECKING = False
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LOCAL = Struct("<4s5H3L2H")
 CHUNK = 1 << 20
 LINK_BYTES = 4096
+DOS_DIRECTORY = 0x10
 
 
 def read_members(source: BinaryIO, limits: Limits) -> Iterator[Member]:
@@ -53,6 +54,10 @@ def kind_of(entry: Entry) -> tuple[MemberKind, bool]:
     kind = kinds.get(S_IFMT(mode), MemberKind.OTHER)
     if slash != (kind == MemberKind.DIRECTORY) and kind != MemberKind.OTHER:
         raise UnsafeArchiveError("kind-mismatch", entry.name, "a member's name and its mode disagree on whether it is a directory")
+    if entry.external & DOS_DIRECTORY and not slash:
+        raise UnsafeArchiveError(
+            "kind-mismatch", entry.name, "a member's name and its DOS attributes disagree on whether it is a directory"
+        )
     return kind, mode & 0o111 != 0
 
 
@@ -68,7 +73,11 @@ def check_local(head: bytes, entry: Entry) -> int:
     if begin + entry.compressed > entry.end - entry.offset:
         raise UnsafeArchiveError("overlap", name, "a member overlaps the next one or the directory")
     extra = extra_fields(head[begin - extra_length : begin]) if extra_length else {}
-    streamed = flags & STREAMED and crc == 0 and (compressed, size) in ((0, 0), (FULL_32, FULL_32))
+    told = unicode_name(extra, entry.raw_name)
+    if told is not None and told != name.encode():
+        raise UnsafeArchiveError("name-mismatch", name, "a member has two different names")
+    # What comes later is left out; libarchive tells the sizes it knows already, which must then be true.
+    streamed = flags & STREAMED and crc == 0 and compressed in (0, FULL_32, entry.compressed) and size in (0, FULL_32, entry.size)
     if 1 in extra and (streamed or FULL_32 not in (compressed, size)):
         # Python before 3.11 writes the field where nothing lacks; it may then only repeat the truth, or say that it comes later.
         repeated = entry.size.to_bytes(8, "little") + entry.compressed.to_bytes(8, "little")

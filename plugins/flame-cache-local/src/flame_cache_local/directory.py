@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hmac
 import os
 import secrets
 import shutil
+import stat
 from collections import OrderedDict
 from collections.abc import Iterator
 from hashlib import sha256
@@ -16,7 +18,7 @@ from urllib.parse import quote
 
 from flame_cache_local.keys import parts_of
 from flame_cache_local.object_file import Draft, Header, read_header, read_payload
-from flame_cache_local.signing import signing_key
+from flame_cache_local.signing import make_private, signing_key
 from flame_host.api import CacheError, ClosedError, ObjectNotFoundError, ObjectRef, Payload, VersionConflictError
 
 _TRASH = ".trash"
@@ -36,10 +38,12 @@ class DirectoryStore:
         self._root = Path(root)
         try:
             _own(self._root)
-            self._secret = signing_key(self._root)
+            # Of this directory: an object copied here from another cache of the user is none of this one.
+            self._secret = hmac.digest(signing_key(self._root), os.fsencode(self._root.resolve()), "sha256")
         except OSError as error:
             raise CacheError(f"cannot use {root} as a cache: {error}") from error
         self._verified: OrderedDict[tuple[int, ...], None] = OrderedDict()
+        self._newest: OrderedDict[str, int] = OrderedDict()
         self._closed = False
 
     @property
@@ -59,6 +63,7 @@ class DirectoryStore:
             if file is None:
                 raise _missing(ref.key)
             header = read_header(file, ref.key, self._secret)
+            self._check_newer(header, file)
             # The digest tells a key that was deleted and stored again from the object the reference was made for.
             if ref.version not in (0, header.version) or (ref.version and ref.digest and ref.digest != header.digest):
                 raise ObjectNotFoundError(f"{ref.key} was replaced; version {ref.version} of then is not kept")
@@ -112,23 +117,27 @@ class DirectoryStore:
             with os.fdopen(descriptor, "wb") as file:
                 draft = Draft(file, key, payload)
                 with _locked(target.parent):
-                    version = self._version(key)
+                    version, made = self._version(key)
                     if must_exist and not version:
                         raise _missing(key)
                     if if_version is not None and if_version != version:
                         raise VersionConflictError(
                             f"{key} has version {version}, not {if_version}", hint="get it again and repeat the change"
                         )
-                    header = draft.finish(version + 1, self._secret)
+                    header = draft.finish(version + 1, self._secret, made)
                     os.replace(part, target)
+                    self._newest[key] = header.made
                     return header
         finally:
             part.unlink(missing_ok=True)
 
-    def _version(self, key: str) -> int:
-        """The current version, 0 for none."""
+    def _version(self, key: str) -> tuple[int, int]:
+        """The current version and when it was made, both 0 for none."""
         with self._reading(key) as file:
-            return read_header(file, key, self._secret).version if file is not None else 0
+            if file is None:
+                return 0, 0
+            header = read_header(file, key, self._secret)
+            return header.version, header.made
 
     def _delete_one(self, key: str) -> int:
         path = self._path(key)
@@ -160,7 +169,11 @@ class DirectoryStore:
     @contextlib.contextmanager
     def _reading(self, key: str) -> Iterator[BinaryIO | None]:
         try:
-            file = self._path(key).open("rb")
+            # Not blocking, and no link followed: whatever else stands there is no object, and must not be waited for.
+            file = os.fdopen(os.open(self._path(key), os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                file.close()
+                raise CacheError(f"cannot read {key}: what stands there is no file")
         except OSError as error:
             if error.errno not in _VANISHED:
                 raise CacheError(f"cannot read {key}: {error}") from error
@@ -168,6 +181,22 @@ class DirectoryStore:
             return
         with file:
             yield file
+
+    def _check_newer(self, header: Header, file: BinaryIO) -> None:
+        """What this store has seen of a key never gets older: who can write files could put an earlier one back, signature and all."""
+        seen = self._newest.get(header.key, 0)
+        if header.made < seen and self._stands_there(header.key, file):  # else it was replaced since we opened it
+            raise CacheError(f"the stored object {header.key} was put back to an earlier one", hint="see who writes into the cache")
+        self._newest[header.key] = max(seen, header.made)
+        while len(self._newest) > _REMEMBERED:
+            with contextlib.suppress(KeyError):
+                self._newest.popitem(last=False)
+
+    def _stands_there(self, key: str, file: BinaryIO) -> bool:
+        try:
+            return os.path.samestat(os.stat(self._path(key)), os.fstat(file.fileno()))
+        except OSError:
+            return False
 
     def _remember(self, identity: tuple[int, ...]) -> None:
         self._verified[identity] = None
@@ -187,7 +216,7 @@ class DirectoryStore:
 
 def _own(root: Path) -> None:
     """Make the directory, or make sure that it is ours alone."""
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(root)
     status = root.stat()
     if status.st_uid != os.getuid():
         raise CacheError(f"{root} belongs to another user", hint="choose a directory of your own")

@@ -5,7 +5,7 @@
     "FLAMEOB1"  8 bytes
     signature   32 bytes, HMAC-SHA-256 of all header bytes that follow, padding included
     length      4 bytes, big-endian: bytes of the header
-    header      JSON, padded with spaces: key, version, format, and [offset, length, SHA-256] of the data and of each buffer
+    header      JSON, padded with spaces: key, version, format, time, and [offset, length, SHA-256] of the data and of each buffer
     data        directly behind
     buffers     each at a multiple of 4096
 
@@ -19,6 +19,7 @@ import hmac
 import json
 import mmap
 import os
+import time
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -33,12 +34,17 @@ _HEADER_LIMIT = 16 << 20
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says about itself, once its signature was found good."""
+    """What a file says about itself, once its signature was found good.
+
+    Attributes:
+        made: when, in nanoseconds: tells a file that was put back from one that was written.
+    """
 
     key: str
     version: int
     format: str
     parts: tuple[tuple[int, int, str], ...]
+    made: int = 0
 
     @property
     def size(self) -> int:
@@ -56,7 +62,7 @@ class Draft:
         """Write everything but the header."""
         self._file = file
         views = [memoryview(payload.data), *(_bytes_of(buffer) for buffer in payload.buffers)]
-        room = len(_encode(key, 0, payload.format, [(1 << 62, 1 << 62, "0" * 64)] * len(views))) + _VERSION_DIGITS
+        room = len(_encode(key, 0, payload.format, [(1 << 62, 1 << 62, "0" * 64)] * len(views), 0)) + 2 * _VERSION_DIGITS
         self._length = room
         position, parts = _FIXED + room, []
         for index, view in enumerate(views):
@@ -70,13 +76,17 @@ class Draft:
         file.truncate(position)
         self._key, self._format, self._parts = key, payload.format, tuple(parts)
 
-    def finish(self, version: int, secret: bytes) -> Header:
-        text = _encode(self._key, version, self._format, self._parts).ljust(self._length)
+    def finish(self, version: int, secret: bytes, after: int = 0) -> Header:
+        """Args:
+        after: when the version before this one was made; the clock may have been set back since.
+        """
+        made = max(time.time_ns(), after + 1)
+        text = _encode(self._key, version, self._format, self._parts, made).ljust(self._length)
         signed = self._length.to_bytes(4, "big") + text
         self._file.seek(0)
         self._file.write(_MAGIC + hmac.digest(secret, signed, "sha256") + signed)
         self._file.flush()
-        return Header(self._key, version, self._format, self._parts)
+        return Header(self._key, version, self._format, self._parts, made)
 
 
 def read_header(file: BinaryIO, key: str, secret: bytes) -> Header:
@@ -94,7 +104,7 @@ def read_header(file: BinaryIO, key: str, secret: bytes) -> Header:
     found: dict[str, Any] = json.loads(text)
     if found["key"] != key:
         raise CacheError(f"the file of the object {key} holds {found['key']}")
-    return Header(key, found["version"], found["format"], tuple((part[0], part[1], part[2]) for part in found["parts"]))
+    return Header(key, found["version"], found["format"], tuple((part[0], part[1], part[2]) for part in found["parts"]), found["made"])
 
 
 def read_payload(file: BinaryIO, header: Header, *, verify: bool) -> Payload:
@@ -120,5 +130,5 @@ def _bytes_of(buffer: Buffer) -> memoryview:
     return view if view.nbytes == 0 else view.cast("B")
 
 
-def _encode(key: str, version: int, format: str, parts: Any) -> bytes:
-    return json.dumps({"key": key, "version": version, "format": format, "parts": list(parts)}).encode()
+def _encode(key: str, version: int, format: str, parts: Any, made: int) -> bytes:
+    return json.dumps({"key": key, "version": version, "format": format, "parts": list(parts), "made": made}).encode()

@@ -37,7 +37,7 @@ def _default_path() -> Path:
 
 
 def _make(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(path.parent)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -52,8 +52,17 @@ def _make(path: Path) -> None:
         os.unlink(draft)
 
 
+def make_private(directory: Path) -> None:
+    """Make it and what is missing above it with mode 0700, whatever the umask."""
+    if not directory.parent.exists():
+        make_private(directory.parent)
+    directory.mkdir(mode=0o700, exist_ok=True)
+
+
 def _read(path: Path) -> bytes:
     status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise CacheError(f"the signing key {path} is no file")
     if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
         raise CacheError(f"others may read or change the signing key {path}", hint=f"delete it, or: chmod 600 {path}")
     return _long_enough(path.read_bytes(), str(path))

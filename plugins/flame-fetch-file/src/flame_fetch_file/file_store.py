@@ -49,7 +49,7 @@ class FileStore:
     def _write(self, source: Path, target: Path, digest: str, overwrite: bool) -> None:
         part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
         try:
-            with source.open("rb") as reader, part.open("xb") as writer:
+            with _open_regular(source) as reader, part.open("xb") as writer:
                 written = _copy(reader, writer)
                 writer.flush()
                 os.fsync(writer.fileno())
@@ -67,15 +67,12 @@ class FileStore:
         until = time.monotonic() + deadline
         source = path_of(url)
         with _as_store_error(f"cannot fetch {url}"):
-            # Not blocking: a fifo under that name would wait for ever for its writer.
             try:
-                descriptor = os.open(source, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+                reader = _open_regular(source)
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise PackageNotFoundError(f"there is no package at {url}", hint="publish it, or check the path") from error
-            with os.fdopen(descriptor, "rb") as reader:
-                status = os.fstat(descriptor)
-                if not stat.S_ISREG(status.st_mode):
-                    raise StoreError(f"{url} is not a regular file")
+            with reader:
+                status = os.fstat(reader.fileno())
                 if status.st_size > size_limit:
                     raise StoreError(f"{url} has {status.st_size} bytes, more than the {size_limit} allowed")
                 with target.open("xb") as writer:
@@ -96,7 +93,10 @@ class FileStore:
 
 def path_of(url: str) -> Path:
     """The absolute path a ``file:`` URL names; percent-encoding is undone."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise StoreError(f"{url!r:.200} is no URL: {error}") from error
     if parts.scheme != "file":
         raise StoreError(f"{url} is not a file: URL")
     if parts.netloc not in ("", "localhost"):
@@ -125,9 +125,21 @@ def _copy(reader: BinaryIO, writer: BinaryIO, *, limit: int | None = None, until
     return hasher.hexdigest()
 
 
+def _open_regular(path: Path) -> BinaryIO:
+    """Open a file that is one. A fifo would wait for ever for its other end, and opening a device does something to it."""
+    status = path.stat()
+    if stat.S_ISREG(status.st_mode):
+        # Not blocking: it may have become a fifo since we looked.
+        reader = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+        if stat.S_ISREG(os.fstat(reader.fileno()).st_mode):
+            return reader
+        reader.close()
+    raise StoreError(f"{path} is not a regular file")
+
+
 def _digest_of(path: Path) -> str:
     hasher = hashlib.sha256()
-    with path.open("rb") as reader:
+    with _open_regular(path) as reader:
         while chunk := reader.read(_CHUNK):
             hasher.update(chunk)
     return hasher.hexdigest()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from flame_host.api import DigestMismatchError, PackageNotFoundError, StoreError
+from flame_host.api import DigestMismatchError, FlameError, PackageNotFoundError, StoreError
 
 if TYPE_CHECKING:
     from flame_fetch_http.transfer import Answer, Transfer
@@ -70,13 +70,18 @@ class HttpStore:
         with contextlib.suppress(StoreError):
             answer = transfer.send("HEAD", url, attempts=1, extra_seconds=5.0)
             length = answer.headers.get("Content-Length", "")
-            if answer.status == 200 and length.isdigit() and int(length) < source.stat().st_size:
+            if answer.status == 200 and _is_number(length) and int(length) < source.stat().st_size:
                 transfer.send("DELETE", url, attempts=1, extra_seconds=5.0)
 
     def _measure(self, transfer: Transfer, url: str, source: Path) -> None:
         answer = transfer.send("HEAD", url)
         length = answer.headers.get("Content-Length", "")
-        if answer.status == 200 and length.isdigit() and int(length) != source.stat().st_size and "Content-Encoding" not in answer.headers:
+        if (
+            answer.status == 200
+            and _is_number(length)
+            and int(length) != source.stat().st_size
+            and "Content-Encoding" not in answer.headers
+        ):
             raise StoreError(f"{transfer.shown(url)} has {length} bytes after an upload of {source.stat().st_size}")
 
     def _same(self, transfer: Transfer, url: str, source: Path, digest: str) -> bool | None:
@@ -91,7 +96,7 @@ class HttpStore:
             return told[len("sha256:") :].lower() == digest
         size = source.stat().st_size
         length = answer.headers.get("Content-Length", "")
-        if answer.status == 200 and length.isdigit() and int(length) != size and "Content-Encoding" not in answer.headers:
+        if answer.status == 200 and _is_number(length) and int(length) != size and "Content-Encoding" not in answer.headers:
             return False
         found, hasher = transfer.hash(url, size_limit=size)
         return None if found is None else found and hasher == digest
@@ -124,13 +129,27 @@ def _transfer(seconds: float) -> Iterator[Transfer]:
     from flame_fetch_http.transfer import Transfer  # imports httpx
 
     with Transfer(seconds) as transfer:
-        yield transfer
+        try:
+            yield transfer
+        except FlameError:
+            raise
+        except ValueError as error:
+            raise StoreError(f"no URL to ask: {error}") from error
+
+
+def _is_number(text: str) -> bool:
+    from flame_fetch_http.transfer import is_number
+
+    return is_number(text)
 
 
 def _join(location: str, name: str) -> str:
     if not name or "/" in name or name in (".", ".."):
         raise StoreError(f"{name!r} cannot be the name of a package", hint="use one path component")
-    parts = urlsplit(location)
+    try:
+        parts = urlsplit(location)
+    except ValueError as error:
+        raise StoreError(f"{location} is no URL: {error}") from error
     if parts.query or parts.fragment:
         raise StoreError(f"{location} has a query or a fragment, which a place for packages cannot have")
     return f"{location.rstrip('/')}/{quote(name)}"

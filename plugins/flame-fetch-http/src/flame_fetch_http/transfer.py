@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import random
+import shutil
 import socket
+import tempfile
 import threading
 import time
 import zlib
@@ -12,12 +16,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from typing import IO, Any, BinaryIO
+from urllib.parse import urljoin, urlsplit
 
 import httpx
 
-from flame_host.api import StoreError
+from flame_fetch_http.credentials import credentials_for
+from flame_host.api import StoreError, without_secrets
 
 _ATTEMPTS = 5
 _REDIRECTS = 5
@@ -102,9 +107,8 @@ class Transfer:
 
     @staticmethod
     def shown(url: str) -> str:
-        """Without user name and password."""
-        parts = urlsplit(url)
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        """Without user name, password and what a query says."""
+        return without_secrets(url)
 
     def _repeat(
         self, method: str, url: str, attempts: int, headers: Mapping[str, str] | None, body: Path | None, take: Callable[[Any], None] | None
@@ -114,7 +118,9 @@ class Transfer:
                 return self._follow(method, url, headers, body, take)
             except (_Again, httpx.TransportError) as error:
                 reason: Exception = error
-            except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            except StoreError:
+                raise
+            except (httpx.InvalidURL, httpx.UnsupportedProtocol, ValueError) as error:
                 raise StoreError(f"{self.shown(url)} is no URL to ask: {error}") from error
             except OSError as error:
                 raise StoreError(f"cannot {method} {self.shown(url)}: {error}") from error
@@ -156,6 +162,7 @@ class Transfer:
         remaining = self._until - time.monotonic()
         if remaining <= 0:
             raise self._late(method, url, None)
+        url, auth = credentials_for(url)
         extra: dict[str, Any] = {}
         if body is not None:
             extra = {"content": _pieces(body), "headers": {**(headers or {}), "Content-Length": str(body.stat().st_size)}}
@@ -163,8 +170,8 @@ class Transfer:
             method, url, timeout=min(_STEP_SECONDS, remaining), extensions={"trace": self._watch.trace}, **{"headers": headers, **extra}
         )
         try:
-            with self._watch.until(self._until):
-                response = self._client.send(request, stream=True)
+            with self._watch.until(self._until), _discreet():
+                response = self._client.send(request, stream=True, auth=auth)
                 try:
                     if response.status_code in _AGAIN:
                         raise _Again(f"status {response.status_code}", _pause_asked(response))
@@ -187,7 +194,7 @@ class Transfer:
     def _write(self, response: httpx.Response, writer: BinaryIO, limit: int) -> None:
         url = self.shown(str(response.url))
         length = response.headers.get("Content-Length", "")
-        if length.isdigit() and int(length) > limit:
+        if is_number(length) and int(length) > limit:
             raise StoreError(f"{url} has {length} bytes, more than the {limit} allowed")
         seen = 0
         for chunk in self._chunks(response):
@@ -195,7 +202,7 @@ class Transfer:
             if seen > limit:
                 raise StoreError(f"{url} has more than the {limit} bytes allowed")
             writer.write(chunk)
-        if length.isdigit() and seen != int(length):
+        if is_number(length) and seen != int(length):
             raise _Again(f"{seen} bytes instead of {length}")
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding in ("gzip", "x-gzip"):
@@ -210,22 +217,60 @@ def _unwrap(file: BinaryIO, url: str, limit: int) -> None:
     Many servers wrongly label a stored ``.tar.gz`` as the gzip encoding of a ``.tar``; undoing that would change the package. So the
     bytes stay as they came when the name ends in gzip's suffix and only what was sent, not what is within, is gzip.
     """
-    file.seek(0)
-    decoder, plain = zlib.decompressobj(wbits=31), bytearray()
+    with tempfile.TemporaryFile() as plain:  # not in memory: a small answer can stand for gigabytes
+        file.seek(0)
+        whole = _inflate(file, plain, url, limit)
+        plain.seek(0)
+        if urlsplit(url).path.endswith((".gz", ".tgz")) and plain.read(2) != b"\x1f\x8b":
+            return
+        if not whole:
+            raise _Again("the content encoding breaks off")
+        plain.seek(0)
+        file.seek(0)
+        file.truncate()
+        shutil.copyfileobj(plain, file, _CHUNK)
+
+
+def _inflate(file: BinaryIO, plain: IO[bytes], url: str, limit: int) -> bool:
+    """Whether its end came."""
+    decoder, seen = zlib.decompressobj(wbits=31), 0
     try:
-        while chunk := file.read(_CHUNK):
-            plain += decoder.decompress(chunk, limit + 1 - len(plain))
-            if len(plain) > limit:
+        while (data := decoder.unconsumed_tail or file.read(_CHUNK)) and not decoder.eof:
+            piece = decoder.decompress(data, _CHUNK)
+            seen += len(piece)
+            if seen > limit:
                 raise StoreError(f"{url} has more than the {limit} bytes allowed once its content encoding is undone")
+            plain.write(piece)
     except zlib.error as error:
         raise StoreError(f"{url} is labelled as gzip and is not: {error}") from error
-    if urlsplit(url).path.endswith((".gz", ".tgz")) and not plain.startswith(b"\x1f\x8b"):
-        return
-    if not decoder.eof:
-        raise _Again("the content encoding breaks off")
-    file.seek(0)
-    file.truncate()
-    file.write(plain)
+    return decoder.eof
+
+
+def is_number(text: str) -> bool:
+    """Of plain digits, and not so many that nobody can mean it: a header may hold anything."""
+    return text.isascii() and text.isdigit() and len(text) < 20
+
+
+class _Discreet(logging.Filter):
+    """httpx logs every URL it asks; those of ours may carry a token in their query."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if getattr(_this_thread, "discreet", False):
+            record.msg, record.args = without_secrets(record.getMessage()), ()
+        return True
+
+
+_this_thread = threading.local()
+logging.getLogger("httpx").addFilter(_Discreet())
+
+
+@contextlib.contextmanager
+def _discreet() -> Iterator[None]:
+    _this_thread.discreet = True
+    try:
+        yield
+    finally:
+        _this_thread.discreet = False
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
@@ -236,7 +281,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
 
 def _pause_asked(response: httpx.Response) -> float:
     asked = response.headers.get("Retry-After", "")
-    return min(float(asked), 30.0) if asked.isdigit() else 0.0
+    return min(float(asked), 30.0) if is_number(asked) else 0.0
 
 
 class _Watch:

@@ -144,7 +144,10 @@ def _opened(url: str, seconds: float, what: str) -> Iterator[tuple[S3Store, str]
     from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
     from obstore.store import S3Store
 
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise StoreError(f"{url!r:.200} is no URL: {error}") from error
     key = parts.path.lstrip("/")
     if parts.scheme != "s3" or not parts.netloc or not key or parts.query or parts.fragment:
         raise StoreError(f"{url} does not name an object in a bucket", hint="write s3://bucket/prefix/name")

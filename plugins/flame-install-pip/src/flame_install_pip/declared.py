@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,21 +37,21 @@ def refuse_lock(needs: Requirements) -> None:
 
 
 def options_of(needs: Requirements, scratch: Path) -> list[str]:
-    """Indexes and constraints of ``[tool.uv]`` as pip's options."""
+    """Indexes and constraints of ``[tool.uv]`` as pip's options, in a file: URLs of indexes may hold tokens."""
     settings = needs.settings
-    found: list[str] = []
+    found: list[tuple[str, str]] = []
     left = set(settings) - _HARMLESS
     for index in settings.get("index", ()):
         if index.get("explicit"):
             continue  # only a source can ask for it, and that is refused
-        found += ["--index-url" if index.get("default") else "--extra-index-url", str(index["url"])]
+        found.append(("--index-url" if index.get("default") else "--extra-index-url", str(index["url"])))
     for name in ("index-url", "extra-index-url", "find-links"):
         values = settings.get(name, [])
-        found += [argument for value in ([values] if isinstance(values, str) else values) for argument in (f"--{name}", str(value))]
+        found += [(f"--{name}", str(value)) for value in ([values] if isinstance(values, str) else values)]
     constraints = settings.get("constraint-dependencies", [])
     if constraints:
         (scratch / "constraints.txt").write_text("\n".join(constraints) + "\n")
-        found += ["--constraint", str(scratch / "constraints.txt")]
+        found.append(("--constraint", str(scratch / "constraints.txt")))
     left -= {"index", "index-url", "extra-index-url", "find-links", "constraint-dependencies"}
     refused = [f"[tool.uv] {name}" for name in sorted(left)]
     refused += [f"[tool.uv.sources] {name} (index)" for name, source in _items(settings.get("sources", {})) if "index" in source]
@@ -58,7 +59,10 @@ def options_of(needs: Requirements, scratch: Path) -> list[str]:
         raise InstallError(
             f"pip cannot do what the project declares for uv: {', '.join(refused)}", hint='use installers = ["uv"], or take it out'
         )
-    return found
+    if not found:
+        return []
+    (scratch / "options.txt").write_text("".join(f"{option} {shlex.quote(value)}\n" for option, value in found))
+    return ["-r", str(scratch / "options.txt")]
 
 
 def direct(needs: Requirements) -> list[str]:

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from flame_host.api import InstallError, InstallRequest, InterpreterNotFoundError, last_lines, run_command
+from flame_host.api import InstallError, InstallRequest, InterpreterNotFoundError, last_lines, requirements_file, run_command
 from flame_install_pip.declared import direct, fingerprint, options_of, refuse_lock
 
 
@@ -41,15 +41,23 @@ class PipInstaller:
 
     def install(self, request: InstallRequest) -> Path:
         refuse_lock(request.requirements)
+        if not request.builds:
+            raise InstallError(
+                "policy says builds = deny, and pip builds what is named by a path or URL whatever it is told",
+                hint="use installers = ['uv']",
+            )
         python = request.target / "bin" / "python"
         # Without a pip of its own, which takes seconds to lay down: ours installs into it from outside.
         self._run(request, [str(request.python), "-m", "venv", "--without-pip", str(request.target)])
-        with tempfile.TemporaryDirectory(prefix="flame-pip-") as place:
-            wanted = _requirements(request)
-            if wanted:
-                options = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off", *_sources(request)]
-                options += options_of(request.requirements, Path(place))
-                self._run(request, [*_pip(), "--python", str(python), "install", *options, *wanted])
+        wanted = _requirements(request)
+        named = [*direct(request.requirements), *request.extra]
+        if not wanted and not named:
+            return python
+        with tempfile.TemporaryDirectory(prefix="flame-pip-") as place, requirements_file(request.target, named) as listed:
+            wanted += options_of(request.requirements, Path(place))
+            wanted += ["-r", str(listed)] if named else []
+            options = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off", *_sources(request)]
+            self._run(request, [*_pip(), "--python", str(python), "install", *options, *wanted])
         return python
 
     def _run(self, request: InstallRequest, argv: list[str]) -> None:
@@ -73,10 +81,7 @@ def _requirements(request: InstallRequest) -> list[str]:
     wanted = [argument for path in needs.files for argument in ("-r", str(path))]
     if needs.build is not None:
         wanted.append(str(needs.build))
-    named = [*direct(needs), *request.extra]
-    if not named:
-        return wanted
-    return [*wanted, "--", *named]  # a requirement that begins with a dash is none, and no option either
+    return wanted
 
 
 def _sources(request: InstallRequest) -> list[str]:

@@ -6,9 +6,18 @@ import functools
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from flame_host.api import InstallError, InstallRequest, InterpreterNotFoundError, Requirements, last_lines, run_command
+from flame_host.api import (
+    InstallError,
+    InstallRequest,
+    InterpreterNotFoundError,
+    Requirements,
+    last_lines,
+    requirements_file,
+    run_command,
+)
 from flame_install_uv.settings import PROJECT_VARIABLES, fingerprint, project_text
 
 
@@ -42,9 +51,9 @@ class UvInstaller:
             elif needs.settings or needs.locals:
                 self._install_declared(request, python, scratch)
             else:
-                self._pip(request, python, _requirements(needs))
+                self._pip(request, python, _requirements(needs), needs.dependencies)
             if request.extra:
-                self._pip(request, python, [*self._held(request, python, scratch), "--", *request.extra])
+                self._pip(request, python, self._held(request, python, scratch), request.extra)
         return python
 
     def _install_locked(self, request: InstallRequest, python: Path, lock: Path, scratch: Path) -> None:
@@ -89,14 +98,21 @@ class UvInstaller:
         (scratch / "constraints.txt").write_text("\n".join(lines) + "\n")
         return ["--constraint", str(scratch / "constraints.txt")]
 
-    def _pip(self, request: InstallRequest, python: Path, wanted: list[str], directory: Path | None = None) -> None:
-        if not wanted:
+    def _pip(
+        self, request: InstallRequest, python: Path, options: list[str], named: Sequence[str] = (), directory: Path | None = None
+    ) -> None:
+        """``uv pip install``; what is named goes by a file, for it may hold tokens."""
+        if not options and not named:
             return
         # Not hard-linked: a task that writes into its environment must not change the cache of all others. "clone" falls back to hard
         # links where the file system cannot clone; "copy" never does, and shares blocks where it can. Compiled here, for nothing writes
         # into a finished environment.
-        options = ["--python", str(python), "--link-mode", "copy", "--compile-bytecode", "--no-progress", *_sources(request)]
-        self._run(request, ["pip", "install", *options, *wanted], directory)
+        argv = ["pip", "install", "--python", str(python), "--link-mode", "copy", "--compile-bytecode", "--no-progress", *_sources(request)]
+        if not named:
+            self._run(request, [*argv, *options], directory)
+            return
+        with requirements_file(request.target, named) as listed:
+            self._run(request, [*argv, *options, "-r", str(listed)], directory)
 
     def _run(self, request: InstallRequest, arguments: list[str], directory: Path | None = None) -> None:
         code, output = run_command(
@@ -142,13 +158,12 @@ def _requirements(needs: Requirements) -> list[str]:
     wanted = [argument for path in needs.files for argument in ("-r", str(path))]
     if needs.build is not None:
         wanted.append(str(needs.build))
-    if not needs.dependencies:
-        return wanted
-    return [*wanted, "--", *needs.dependencies]  # a requirement that begins with a dash is none, and no option either
+    return wanted
 
 
 def _sources(request: InstallRequest) -> list[str]:
     found = [argument for directory in request.wheelhouse for argument in ("--find-links", directory)]
+    found += [] if request.builds else ["--no-build"]
     return [*found, "--offline", "--no-index"] if request.offline else found
 
 

@@ -15,7 +15,7 @@ import linecache
 import os
 import sys
 from collections.abc import Callable, Sequence
-from types import CodeType, TracebackType
+from types import CodeType, FunctionType, TracebackType
 from typing import Any
 
 from flame_host.api import FlameError, NotSerializableError, RemoteError, TaskExitError
@@ -151,24 +151,25 @@ def traceback_of(frames: Sequence[Sequence[Any]]) -> TracebackType | None:
     for file, line, function, source in reversed(frames):
         _remember(file, line or 1, source)
         code = _code(file, line or 1, function)
-        try:
-            exec(code, {"__name__": function})  # a constant, so that there is a frame to point at
-        except NameError as stop:
-            made = stop.__traceback__.tb_next if stop.__traceback__ is not None else None
-            if made is not None:
-                trace = TracebackType(trace, made.tb_frame, made.tb_lasti, line or 1)
+        # A generator that never starts has a frame with none behind it. The frame of code that has run would keep its callers, and with
+        # them all that they held, for as long as the error is kept.
+        waiting = FunctionType(code, {"__name__": function})()
+        trace = TracebackType(trace, waiting.gi_frame, 0, line or 1)
     return trace
 
 
+_GENERATOR = (lambda: (yield)).__code__
+
+
 def _code(file: str, line: int, function: str) -> CodeType:
-    """Code that stops at once, and claims to be the function at that line."""
-    code = compile("_", file, "exec")
+    """A generator's code that claims to be the function at that line."""
     if sys.version_info < (3, 11):
-        return code.replace(co_name=function, co_firstlineno=line)
+        return _GENERATOR.replace(co_filename=file, co_name=function, co_firstlineno=line)
+    code = _GENERATOR
     # A location table without columns: there is nothing to underline. Each entry covers at most eight code units.
     units = len(code.co_code) // 2
     table = b"".join(bytes((0x80 | 13 << 3 | min(8, units - start) - 1, 0)) for start in range(0, units, 8))
-    return code.replace(co_name=function, co_qualname=function, co_firstlineno=line, co_linetable=table)
+    return code.replace(co_filename=file, co_name=function, co_qualname=function, co_firstlineno=line, co_linetable=table)
 
 
 def _remember(file: str, line: int, source: str) -> None:

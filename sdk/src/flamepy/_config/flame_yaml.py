@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ from flame_host.api import ConfigError
 DEFAULT_EXCLUDES = (".venv", "__pycache__", ".gitignore", "*.pyc")
 """Never packed; patterns of one's own come on top."""
 
+_MOST_BYTES = 1 << 20
 _TOP = {"current-cluster", "clusters", "current-context", "contexts"}
 _CLUSTER = {"name", "endpoint", "cache", "package", "tls", "cluster", "runner", "policy"}
 _NESTED = {"package": {"storage", "excludes"}, "tls": {"ca_file"}, "cache": {"endpoint", "storage", "tls"}, "runner": {"template"}}
@@ -97,7 +99,11 @@ class FlameContext:
         family, current = ("contexts", "current-context") if "contexts" in root else ("clusters", "current-cluster")
         entries = root.get(family) or []
         if isinstance(entries, Mapping):
+            for name, entry in entries.items():
+                document.check_keys(entry or {}, _CLUSTER, (family, name))
             entries = [{"name": name, **(entry or {})} for name, entry in entries.items()]
+        if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+            raise document.error((family,), f"{family} must be a list of entries, not {reprlib.repr(entries)}", "")
         names = [entry.get("name") for entry in entries]
         wanted = root.get(current) or (names[0] if len(names) == 1 else None)
         if wanted is None and entries:
@@ -159,6 +165,11 @@ def _find(path: str | Path | None) -> Path | None:
     return next((place for place in (Path("flame.yaml").absolute(), Path.home() / ".flame" / "flame.yaml") if place.is_file()), None)
 
 
+def _pairs(node: Any) -> list[Any]:
+    value = getattr(node, "value", ())
+    return [pair for pair in value if isinstance(pair, tuple)] if isinstance(value, list) else []
+
+
 class _Document:
     """A YAML file whose parts know their lines."""
 
@@ -167,6 +178,8 @@ class _Document:
 
         self.path = path
         try:
+            if path.stat().st_size > _MOST_BYTES:
+                raise ConfigError(f"{path} has {path.stat().st_size} bytes; {_MOST_BYTES} are read")
             text = path.read_text(encoding="utf-8")
             self._root = yaml.compose(text, Loader=yaml.SafeLoader)
             self.value: Any = yaml.safe_load(text)
@@ -176,6 +189,10 @@ class _Document:
             raise ConfigError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', error)}") from error
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} cannot be read: {error}") from error
+        except RecursionError:
+            raise ConfigError(f"{path} is nested too deep") from None
+        except (ValueError, TypeError) as error:  # a date that is none, a key that no table can have
+            raise ConfigError(f"{path}: not valid YAML: {error!s:.500}") from error
         if self.value is not None and not isinstance(self.value, Mapping):
             raise ConfigError(f"{path} holds a {type(self.value).__name__}, not keys and values")
 
@@ -187,9 +204,12 @@ class _Document:
         for step in where:
             children: list[tuple[Any, Any, Any]]
             if isinstance(step, int):
-                children = [(index, child, child) for index, child in enumerate(getattr(node, "value", ()))]
+                children = [
+                    (index, *(child if isinstance(child, tuple) else (child, child)))
+                    for index, child in enumerate(getattr(node, "value", ()))
+                ]
             else:
-                children = [(key.value, key, child) for key, child in getattr(node, "value", ()) if not isinstance(key, str)]
+                children = [(key.value, key, child) for key, child in _pairs(node)]
             found = next(((key, child) for name, key, child in children if name == step), None)
             if found is None:
                 break
@@ -201,7 +221,7 @@ class _Document:
 
     def check_keys(self, value: Any, known: set[str], where: tuple[Any, ...]) -> None:
         if not isinstance(value, Mapping):
-            raise self.error(where, f"expected keys and values, not {value!r}", "")
+            raise self.error(where, f"expected keys and values, not {reprlib.repr(value)}", "")
         for key in value:
             if key not in known:
                 raise self.error((*where, key), *unknown_key(str(key), known))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flame_host.api import ConfigError, Want, Wants, intersect_policies
+from flame_host.api import ConfigError, Want, Wants, intersect_policies, parse_policy
 from flamepy._config.flame_yaml import FlameContext, merged_excludes, unknown_key
 from flamepy._package.sizes import MOST_BYTES
 
@@ -96,7 +96,7 @@ def resolve(project: Path, keywords: Mapping[str, Any], context: FlameContext | 
         python=first("python", ""),
         logs=logs,
         wants=Wants(families),
-        policy=intersect_policies(*(layer.values.get("policy", {}) for layer in layers)),
+        policy=intersect_policies(*(parse_policy(layer.values.get("policy"), layer.origin("policy")) for layer in layers)),
         context=context,
         package_limit=_bytes(first("package_limit", MOST_BYTES), origins.get("package_limit", "")),
         origins=origins,
@@ -119,8 +119,7 @@ def _environment() -> _Layer:
     if "engine" not in values and os.environ.get("FLAME_ENDPOINT"):
         values["engine"], places["engine"] = os.environ["FLAME_ENDPOINT"], "FLAME_ENDPOINT"
     if os.environ.get("FLAME_POLICY"):
-        pairs = [item.partition("=") for item in os.environ["FLAME_POLICY"].split(",")]
-        values["policy"] = {key.strip(): value.strip() for key, _, value in pairs}
+        values["policy"], places["policy"] = os.environ["FLAME_POLICY"], "FLAME_POLICY"
     return _Layer(values, "environment", places)
 
 
@@ -176,9 +175,14 @@ class ToolTable:
         try:
             text = path.read_text(encoding="utf-8")
             document = tomllib.loads(text)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: not valid TOML: {error}") from error
-        values = document.get("tool", {}).get("flame", {})
+        except RecursionError:
+            raise ConfigError(f"{path}: nested too deep") from None
+        except ValueError as error:
+            raise ConfigError(f"{path}: not valid TOML: {error!s:.500}") from error
+        tool = document.get("tool", {})
+        values = tool.get("flame", {}) if isinstance(tool, Mapping) else {}
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{path}: [tool.flame] is {values!r:.200}, not a table")
         for key, value in values.items():
             cls._check(path, text, key, value)
         return cls(path, values)

@@ -46,7 +46,7 @@ class Listing:
             stamps = self._stamps(directories)
             if max(int(stamp[1]) for stamp in stamps) > time.time_ns() - _SETTLED:
                 return
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             part = self._path.with_suffix(f".{os.getpid()}.part")
             part.write_text(json.dumps({"stamps": stamps, "files": list(files), "secrets": list(secrets)}))
             part.replace(self._path)

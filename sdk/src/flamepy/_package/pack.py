@@ -67,7 +67,7 @@ def pack(root: str | Path, archiver: Archiver, cellar: Path, *, excludes: Iterab
         cellar: directory archives are kept in.
     """
     project = checked_root(root)
-    walk = Walk(project, tuple(excludes), tuple(includes))
+    walk = Walk(project, tuple(excludes), tuple(includes), never=cellar.parent)
     return pack_files(project, listed(walk, Listing(cellar, project, [*excludes, "/", *includes])), archiver, cellar)
 
 
@@ -80,7 +80,7 @@ def pack_files(base: Path, files: Sequence[str], archiver: Archiver, cellar: Pat
     extra = extra or {}
     started = time.time_ns()
     key, newest = quick_key(base, files, archiver.name, extra)
-    cellar.mkdir(parents=True, exist_ok=True)
+    cellar.mkdir(mode=0o700, parents=True, exist_ok=True)
     index = cellar / f"{key}.json"
     known = _known(index, cellar)
     if known is not None:

@@ -1,8 +1,9 @@
 """Which files of a project travel.
 
-The rules, later ones deciding: version-control data, caches and secrets; the documents' defaults; ``.gitignore`` (nested ones too);
-``.flameignore``; ``exclude`` and the Runner's own excludes; ``include``. All are patterns as in ``.gitignore``. As with git, a
-pattern does not bring back what lies in a directory that is left out, unless ``include`` names a path inside it.
+The rules, later ones deciding: version-control data and caches; the documents' defaults; ``.gitignore`` (nested ones too);
+``.flameignore``; ``exclude`` and the Runner's own excludes; what looks like a secret; ``include``. All are patterns as in
+``.gitignore``. As with git, a pattern does not bring back what lies in a directory that is left out, unless ``include`` names a path
+inside it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from flame_host.api import PackageError
 from flamepy._config.flame_yaml import DEFAULT_EXCLUDES
 from flamepy._package.listing import Listing
 from flamepy._package.project import checked_root
+from flamepy._package.secrets import SECRETS
 
 if TYPE_CHECKING:
     from pathspec import GitIgnoreSpec
@@ -29,11 +31,7 @@ _VERSION_CONTROL = (".git", ".hg", ".svn", ".bzr", "CVS/")
 _CACHES = (
     ".mypy_cache/", ".ruff_cache/", ".pytest_cache/", ".hypothesis/", ".tox/", ".nox/", ".cache/", ".ipynb_checkpoints/", "node_modules/",
     "*.egg-info/", ".eggs/", ".DS_Store", ".coverage", ".idea/", ".vscode/", ".flameignore", "*.pyo", "*.swp",
-    ".flame/", ".flame-package.json", ".complete",
-)  # fmt: skip
-_SECRETS = (
-    ".env*", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", ".netrc", ".pypirc", ".npmrc",
-    ".htpasswd", ".git-credentials", ".aws/", ".ssh/", ".gnupg/", ".kube/", "*.kdbx",
+    ".flame/", ".flame-package.json",
 )  # fmt: skip
 _MOST_FILES = 200_000
 
@@ -84,7 +82,7 @@ class _Rules:
         elif not path.startswith(self.base):
             return None
         result = self._spec.check_file(path[len(self.base) :])
-        if result.include is None or result.index is None:
+        if result.include is None or result.index is None or (self.secret and not result.include):
             return None
         return bool(result.include) == self.keep, f"{self.source}: {self.patterns[result.index]}"
 
@@ -94,18 +92,26 @@ class _Rules:
 
 
 class Walk:
-    def __init__(self, root: Path, excludes: Sequence[str], includes: Sequence[str]) -> None:
+    """Args:
+    never: a directory that is in no package: the host's own, should it stand in the project.
+    """
+
+    def __init__(self, root: Path, excludes: Sequence[str], includes: Sequence[str], never: Path | None = None) -> None:
         own = [pattern for pattern in excludes if pattern not in DEFAULT_EXCLUDES]
         self.root = root
         self.visited: list[str] = []
         self.first = [
             _Rules("cache", _CACHES),
-            _Rules("looks like a secret", _SECRETS, secret=True),
             _Rules("default", DEFAULT_EXCLUDES),
         ]
-        self.never = _Rules("version control", _VERSION_CONTROL)
-        self.last = [_Rules("exclude", own), _Rules("include", includes, keep=True)]
-        self.include = self.last[1]
+        self.never = [_Rules("version control", _VERSION_CONTROL)]
+        if never is not None and never.resolve().is_relative_to(root) and never.resolve() != root:
+            place = re.sub(r"([\\*?\[\]!# ])", r"\\\1", never.resolve().relative_to(root).as_posix())
+            self.never.append(_Rules("the host's own directory", [f"/{place}/"]))
+        # Behind everything but include: neither a nested .gitignore nor an exclude brings a secret back.
+        secrets = _Rules("looks like a secret", SECRETS, secret=True)
+        self.last = [_Rules("exclude", own), secrets, _Rules("include", includes, keep=True)]
+        self.include = self.last[-1]
         flameignore = _lines(root / ".flameignore")
         if flameignore:
             self.last.insert(0, _Rules(".flameignore", flameignore))
@@ -146,7 +152,7 @@ class Walk:
 
     def _judge(self, path: str, nested: list[_Rules]) -> Decision | None:
         verdict = None
-        for rules in (*self.first, *nested, *self.last, self.never):
+        for rules in (*self.first, *nested, *self.last, *self.never):
             decided = rules.decide(path)
             if decided is not None:
                 verdict = Decision(path, decided[0], decided[1], secret=rules.secret and not decided[0])

@@ -98,7 +98,7 @@ def assemble(host: Host, located: Located, excludes: Sequence[str], includes: Se
 
 
 def _below(base: Path, directory: Path, excludes: Sequence[str], includes: Sequence[str], cellar: Path) -> list[str]:
-    walk = Walk(directory, tuple(excludes), tuple(includes))
+    walk = Walk(directory, tuple(excludes), tuple(includes), never=cellar.parent)
     found = listed(walk, Listing(cellar, directory, [*excludes, "/", *includes]))
     prefix = os.path.relpath(directory, base)
     return found if prefix == "." else [f"{prefix}/{name}" for name in found]

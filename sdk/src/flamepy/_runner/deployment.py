@@ -54,8 +54,13 @@ def claim_name(endpoint: str, runner: Runner, undo: contextlib.ExitStack) -> Non
 def agree(client: Client, settings: Settings, shipment: Shipment | None) -> Plan:
     """The plan of client and host, under the policies of both."""
     refuse_stranger()
-    policy = intersect_policies(client.host.settings.policy, settings.policy)
-    return negotiate(settings.wants, client.host.capabilities(), _workers_capabilities(client, settings, shipment), policy)
+    workers = _workers_capabilities(client, settings, shipment)
+    return negotiate(settings.wants, client.host.capabilities(), workers, policy_of(client, settings))
+
+
+def policy_of(client: Client, settings: Settings) -> dict[str, str]:
+    """What is denied by either side."""
+    return intersect_policies(client.host.settings.policy, settings.policy)
 
 
 def refuse_stranger() -> None:

@@ -144,6 +144,8 @@ class Runner:
         self._client = client = acquire(settings.engine)
         undo.callback(release, client)
         client.installations.quiet = settings.logs == "none"
+        client.policies[self.name] = deployment.policy_of(client, settings)
+        undo.callback(client.policies.pop, self.name, None)
         shipment = self._shipment = self._assemble(located)
         plan = deployment.agree(client, settings, shipment)
         package = deployment.publish(client, self.name, shipment, plan, settings, undo, self._overwrite) if shipment is not None else None
@@ -292,7 +294,7 @@ class Runner:
             resreq: what a worker needs, ``"cpu=1,mem=2g"``.
             args, kwargs: for the constructor of a class.
             stateful: the opposite of ``autoscale``, in the words of Flame.
-            spec: ``min_instances``, ``max_instances``, ``retries``, ``timeout``, ``priority``, ``checkpoint``; see
+            spec: ``min_instances``, ``max_instances``, ``retries``, ``timeout``, ``priority``, ``checkpoint``, ``isolation``; see
                 `flame_host.api.SessionSpec`.
         """
         self._opened()

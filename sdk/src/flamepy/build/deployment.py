@@ -41,7 +41,7 @@ class Deployment:
     Args:
         archive: what ``flame build`` made.
         url_of: where jobs for a resource can be posted, so that its functions can be called by the others.
-        host: to unpack and run it on; by default one as the settings say.
+        host: to unpack and run it on; by default one as the settings say. key: what its functions have to show to call each other.
 
     Attributes:
         manifest: of the archive.
@@ -50,11 +50,12 @@ class Deployment:
         PackageError: it is no archive of a build, or one that this version cannot serve. ProvisionError: it cannot be unpacked.
     """
 
-    def __init__(self, archive: str | Path, url_of: Callable[[str], str], *, host: Host | None = None) -> None:
+    def __init__(self, archive: str | Path, url_of: Callable[[str], str], *, host: Host | None = None, key: str = "") -> None:
         from flame_host import Host
 
         self._host = Host() if host is None else host
         self._plan = Plan(serializers=(_TRANSPORT,))
+        self._key = key
         self._logs = TaskLogs()
         self._sites: dict[str, CallSite] = {}
         self._at_work: set[ObjectFuture[Any]] = set()
@@ -144,6 +145,7 @@ class Deployment:
                 **dict.fromkeys(_NOT_OURS, ""),
                 "FLAME_RESOURCE_NAME": resource,
                 "FLAME_ENDPOINTS": endpoints,
+                **({"FLAME_ENDPOINT_KEY": self._key} if self._key else {}),
                 "FLAME_MANIFEST_PATH": str(tree / MANIFEST_NAME),
             },
             description=f"resource {resource} of {package.url}",
@@ -198,7 +200,7 @@ def _manifest_of(tree: Path, package: PackageRef) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise PackageError(f"{package.url} holds no {MANIFEST_NAME}", hint="only what  flame build  made can be served") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise PackageError(f"the {MANIFEST_NAME} of {package.url} cannot be read: {error}") from error
     complaint = complaint_about(manifest)
     if not complaint and not manifest.get("resources"):

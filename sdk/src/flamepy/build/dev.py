@@ -29,17 +29,24 @@ class DevServer:
 
     Args:
         say: told what happens, line by line.
-        reload: whether changes are looked for.
+        reload: whether changes are looked for. token: what requests have to show; by default a random one.
     """
 
     def __init__(
-        self, project: str | Path, *, host: str = "127.0.0.1", port: int = 0, say: Callable[[str], None] | None = None, reload: bool = True
+        self,
+        project: str | Path,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        say: Callable[[str], None] | None = None,
+        reload: bool = True,
+        token: str = "",
     ) -> None:
         self._root = checked_root(project)
         self._say = say or (lambda text: None)
         self._count = 0
         self._seen = self._look()
-        self.server = HandlerServer(self._built(), host=host, port=port)
+        self.server = HandlerServer(self._built(), host=host, port=port, token=token)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="flame-dev", daemon=True)
         if reload:

@@ -3,23 +3,29 @@
 ::
 
     with HandlerServer("archive.tar.gz") as server:
-        requests.post(f"{server.url}/runsync", json={"input": {"function_name": "infer", "args": []}})
+        headers = {"Authorization": f"Bearer {server.token}"}
+        requests.post(f"{server.url}/runsync", json={"input": {"function_name": "infer", "args": []}}, headers=headers)
 
 ``POST /runsync`` gives the finished job, ``POST /run`` its identifier, ``GET`` or ``POST /status/<id>`` how it stands, ``POST
 /cancel/<id>`` takes it back, ``/stream/<id>`` gives what a generator has yielded since. Each is there for the archive as a whole, where
 the function's name finds the resource, and below ``/<resource>``, which is also how the resources reach each other. HTTP routes of the
 program are answered at their own paths, and below ``/<resource>``. ``GET /`` says what is served.
 
-A request carries code to run (a pickle), so only programs of this machine are listened to, and no page in its browser is: the server
-binds the loopback address, and refuses what is not ``application/json`` or was meant for another host name.
+A request carries code to run (a pickle), so nobody is listened to who does not show the server's token, a random one unless one is
+given: ``Authorization: Bearer <token>``. Other users of this machine can reach the port, and so can a page in a browser. A browser is
+led to ``/?token=…`` and keeps it in a cookie. The server binds the loopback address, and refuses what is not ``application/json`` or was
+meant for another host name.
 """
 
 from __future__ import annotations
 
 import base64
+import hmac
 import ipaddress
 import json
 import logging
+import re
+import secrets
 import socket
 import threading
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -29,7 +35,7 @@ from pathlib import Path
 from socketserver import TCPServer
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from flame_host.api import FlameError
 from flamepy.build.deployment import Deployment
@@ -63,20 +69,28 @@ class HandlerServer:
 
     Args:
         port: 0 takes a free one.
-        host: address to listen at. Anybody who can reach it can run code here as this user.
+        host: address to listen at. Anybody who can reach it and knows the token can run code here as this user.
         services: host to unpack and run it on.
+        token: what requests have to show; by default a random one.
+
+    Attributes:
+        token: for the header ``Authorization: Bearer <token>``.
 
     Raises:
         PackageError, ProvisionError: see `Deployment`. OSError: the port is taken.
     """
 
-    def __init__(self, archive: str | Path, *, host: str = "127.0.0.1", port: int = 0, services: Host | None = None) -> None:
+    def __init__(
+        self, archive: str | Path, *, host: str = "127.0.0.1", port: int = 0, services: Host | None = None, token: str = ""
+    ) -> None:
         self._services = services
         self._former: list[Deployment] = []
+        self.token = token or secrets.token_urlsafe(32)
         self._http = _Listener((host, port), _Requests)
+        self._http.token = self.token.encode()
         try:
             # The port must be known first: the workers' environment says where the other resources are.
-            self._http.deployment = Deployment(archive, self.url_of, host=services)
+            self._http.deployment = Deployment(archive, self.url_of, host=services, key=self.token)
         except BaseException:
             self._http.server_close()
             raise
@@ -98,7 +112,7 @@ class HandlerServer:
         Raises:
             PackageError, ProvisionError: it cannot be served; the one before is, still.
         """
-        fresh = Deployment(archive, self.url_of, host=self._services)
+        fresh = Deployment(archive, self.url_of, host=self._services, key=self.token)
         former, self._http.deployment, self._http.problem = self._http.deployment, fresh, ""
         self._http.version = new_id()
         thread = threading.Thread(target=former.drain, args=(DRAIN_SECONDS,), name="flame-drain", daemon=True)
@@ -113,6 +127,11 @@ class HandlerServer:
     @property
     def manifest(self) -> dict[str, Any]:
         return self._http.deployment.manifest
+
+    @property
+    def page_url(self) -> str:
+        """For a browser: leads to the page and brings the token along."""
+        return f"{self.url}/?token={quote(self.token, safe='')}"
 
     def url_of(self, resource: str) -> str:
         """Where jobs of one resource can be posted."""
@@ -142,6 +161,7 @@ class HandlerServer:
 
 class _Listener(ThreadingHTTPServer):
     deployment: Deployment
+    token: bytes
     daemon_threads = True
     request_queue_size = 128
 
@@ -201,8 +221,11 @@ class _Requests(BaseHTTPRequestHandler):
     def _answer(self, method: str) -> None:
         status = HTTPStatus.OK
         try:
-            body = self._body(needed=method == "POST")
             self._check_origin()
+            if self._is_entered(method):
+                return
+            self._check_token()
+            body = self._body(needed=method == "POST")
             asked = self._http_resource(method)
             if asked is not None:
                 self._send_http(self._http_answer(method, body, *asked), method)
@@ -220,6 +243,8 @@ class _Requests(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
+        if status is HTTPStatus.UNAUTHORIZED:
+            self.send_header("WWW-Authenticate", "Bearer")
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
@@ -271,6 +296,38 @@ class _Requests(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(b"" if method == "HEAD" else data)
+
+    def _is_entered(self, method: str) -> bool:
+        """``/?token=…``, as a browser is led here: the token goes into a cookie, for pages cannot send it otherwise, and out of the URL."""
+        asked = urlsplit(self.path)
+        shown = parse_qs(asked.query).get("token", [""])[0]
+        if method != "GET" or asked.path != "/" or not self._is_token(shown):
+            return False
+        self.send_response(HTTPStatus.SEE_OTHER)
+        self.send_header("Set-Cookie", f"{self._cookie}={quote(shown, safe='')}; Path=/; HttpOnly; SameSite=Strict")
+        self.send_header("Location", "/")
+        self.send_header("Cache-Control", "no-store")
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        return True
+
+    def _check_token(self) -> None:
+        kind, _, shown = self.headers.get("Authorization", "").partition(" ")
+        if kind.lower() == "bearer" and self._is_token(shown.strip()):
+            return
+        kept = re.search(rf"(?:^|;)\s*{self._cookie}=([^;\s]*)", self.headers.get("Cookie", ""))
+        if kept is not None and self._is_token(unquote(kept[1])):
+            return
+        raise _Refused(HTTPStatus.UNAUTHORIZED, "show the token that was printed with the address:  Authorization: Bearer <token>")
+
+    def _is_token(self, shown: str) -> bool:
+        return hmac.compare_digest(shown.encode("utf-8", "surrogateescape"), self._listener.token)
+
+    @property
+    def _cookie(self) -> str:
+        """Cookies are shared by all ports of a name."""
+        return f"flame-{self._listener.server_port}"
 
     def _body(self, *, needed: bool) -> bytes:
         length = self.headers.get("Content-Length", "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -152,14 +153,17 @@ def deploy(
     json: Json = False,
 ) -> None:
     """Build a project, and bring it to where it is served."""
-    from flamepy.deploy.release import deploy_project
+    from flamepy.deploy.release import deploy_project, token_file
 
     with errors(), _problems_as_json(json), _terminated_like_interrupted():
         endpoints = deploy_project(project, to=to, name=name, options=_pairs(option), target=target, progress=_progress)
+        token = token_file(project)
     if json:
-        as_json({"endpoints": endpoints})
+        as_json({"endpoints": endpoints, "token_file": str(token) if token is not None else None})
     else:
         table(("resource", "url"), list(endpoints.items()))
+        if token is not None:
+            typer.echo(f"requests show the token in {_shown(token)}:  Authorization: Bearer <token>")
 
 
 def _pairs(given: list[str] | None) -> dict[str, str]:
@@ -193,24 +197,30 @@ def undeploy(project: Project = Path("."), json: Json = False) -> None:
 @app.command()
 def dev(
     project: Project = Path("."),
-    host: Annotated[str, typer.Option("--host", help="Address to listen at; whoever reaches it can run code here.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen at; whoever reaches it and has the token can run code here.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="0 takes a free one.")] = 8888,
     reload: Annotated[bool, typer.Option("--reload/--no-reload", help="Serve anew what changes.")] = True,
 ) -> None:
-    """Serve a project's functions and routes from this machine, and anew after every change."""
+    """Serve a project's functions and routes from this machine, and anew after every change.
+
+    The token that requests have to show is FLAME_ENDPOINT_KEY, or else a random one.
+    """
     from flame_host.api import ConfigError
     from flamepy.build.dev import DevServer
 
     with errors(), _terminated_like_interrupted():
         try:
-            server = DevServer(project, host=host, port=port, say=_progress, reload=reload)
+            server = DevServer(project, host=host, port=port, say=_progress, reload=reload, token=os.environ.get("FLAME_ENDPOINT_KEY", ""))
         except (OSError, OverflowError) as error:
             if isinstance(error, FlameError):
                 raise
             raise ConfigError(f"cannot listen at {host}:{port}: {error}", hint="choose another with --port, or 0 for a free one") from error
         try:
             _resources(server.server.manifest)
-            typer.echo(f"\nopen {server.url} in a browser; Ctrl-C ends it")
+            typer.echo(f"\nopen {server.server.page_url} in a browser; Ctrl-C ends it")
+            typer.echo(f"requests show its token:  Authorization: Bearer {server.server.token}")
             sys.stdout.flush()
             server.wait()
         except KeyboardInterrupt:
@@ -235,11 +245,16 @@ def init(
 
 def serve_handler(
     archive: Annotated[Path, typer.Argument(help="What flame build made.")],
-    host: Annotated[str, typer.Option("--host", help="Address to listen at; whoever reaches it can run code here.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option("--host", help="Address to listen at; whoever reaches it and has the token can run code here.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="0 takes a free one.")] = 8888,
     json: Json = False,
 ) -> None:
-    """Serve a built archive over HTTP until interrupted. With JSON, one line says where, once it listens."""
+    """Serve a built archive over HTTP until interrupted. With JSON, one line says where, once it listens.
+
+    The token that requests have to show is FLAME_ENDPOINT_KEY, or else a random one.
+    """
     with errors(), _terminated_like_interrupted():
         server = _opened(archive, host, port)
         try:
@@ -256,7 +271,7 @@ def _opened(archive: Path, host: str, port: int) -> Any:
     from flamepy.build.server import HandlerServer
 
     try:
-        return HandlerServer(archive, host=host, port=port)
+        return HandlerServer(archive, host=host, port=port, token=os.environ.get("FLAME_ENDPOINT_KEY", ""))
     except (OSError, OverflowError) as error:
         if isinstance(error, FlameError):
             raise
@@ -268,9 +283,12 @@ def _announce(server: Any, json: bool) -> None:
     if json:
         import json as encoder
 
-        typer.echo(encoder.dumps({"url": server.url, "resources": resources}))  # on one line, for whoever waits for it
+        typer.echo(
+            encoder.dumps({"url": server.url, "token": server.token, "resources": resources})
+        )  # on one line, for whoever waits for it
     else:
         typer.echo(f"serving {server.url}  (POST /runsync, POST /run, GET /status/<id>; Ctrl-C ends it)")
+        typer.echo(f"requests show its token:  Authorization: Bearer {server.token}")
         table(("resource", "url"), list(resources.items()))
     sys.stdout.flush()
 

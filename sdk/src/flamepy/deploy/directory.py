@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import re
+import secrets
 import shutil
 import signal
 import subprocess
@@ -30,8 +31,8 @@ _PAUSE = 0.05
 class Place:
     """The directory of one application.
 
-    ``wanted.json`` names the archive that is to be served, ``served.json`` what is, or what is wrong with the wanted one. The server
-    holds a lock on ``lock`` as long as it lives.
+    ``wanted.json`` names the archive that is to be served, ``served.json`` what is, or what is wrong with the wanted one; ``token`` is what
+    requests have to show. The server holds a lock on ``lock`` as long as it lives.
     """
 
     def __init__(self, application: str, options: Mapping[str, str]) -> None:
@@ -50,7 +51,8 @@ class Place:
 
     def serve(self, release: Release) -> Mapping[str, str]:
         """Serve it; what was served before is until then, and if this fails."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._keep_token()
         archive = self.directory / f"{release.digest[:16]}.tar.gz"
         former = self.read("wanted.json")
         shutil.copyfile(release.archive, archive)
@@ -80,6 +82,25 @@ class Place:
             self._stop(int(self.read("served.json").get("pid") or 0))
         shutil.rmtree(self.directory)
         return True
+
+    @property
+    def token_file(self) -> Path:
+        """Holds what requests have to show; the same for all releases."""
+        return self.directory / "token"
+
+    def _keep_token(self) -> None:
+        """``FLAME_ENDPOINT_KEY``, or else a random one. Only this user can read it."""
+        given = os.environ.get("FLAME_ENDPOINT_KEY", "")
+        if self.token_file.exists() and (not given or given == self.token_file.read_text()):
+            return
+        if self.is_served():
+            raise ConfigError(
+                "FLAME_ENDPOINT_KEY is another token than the one this application is served with",
+                hint=f"unset it (the token stands in {self.token_file}), or flame undeploy first",
+            )
+        self.token_file.unlink(missing_ok=True)
+        with os.fdopen(os.open(self.token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
+            stream.write(given or secrets.token_urlsafe(32))
 
     # ------------------------------------------------------------------ the server
 

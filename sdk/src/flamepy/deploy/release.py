@@ -13,7 +13,7 @@ from flamepy._package.project import checked_root
 from flamepy.build.project import build_project
 from flamepy.build.record import ARTEFACTS
 
-__all__ = ["deploy_project", "undeploy_project"]
+__all__ = ["deploy_project", "token_file", "undeploy_project"]
 
 _RECORD = "deployed.json"
 
@@ -65,6 +65,16 @@ def undeploy_project(project: str | Path = ".") -> list[str]:
     ]
     (root / ARTEFACTS / _RECORD).unlink()
     return ended
+
+
+def token_file(project: str | Path) -> Path | None:
+    """Where the token stands that requests to what was deployed last have to show; None where the deployer has its own ways."""
+    from flamepy.deploy.directory import Place
+
+    records = _records(checked_root(project))
+    if not records or records[-1]["to"] != "directory":
+        return None
+    return Place(records[-1]["application"], records[-1]["options"]).token_file
 
 
 def _records(root: Path) -> list[dict[str, Any]]:

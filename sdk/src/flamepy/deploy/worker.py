@@ -37,7 +37,7 @@ def main(directory: Path, port: int) -> None:
             seen = wanted["order"]
             try:
                 if server is None:
-                    server = undo.enter_context(HandlerServer(directory / wanted["archive"], port=port))
+                    server = undo.enter_context(HandlerServer(directory / wanted["archive"], port=port, token=place.token_file.read_text()))
                 else:
                     server.replace(directory / wanted["archive"])
             except (FlameError, OSError) as error:
