@@ -20,7 +20,6 @@ from flame_host.api import (
     Observer,
     Serializer,
     Store,
-    distribution_of,
 )
 
 _KEYS = {
@@ -93,7 +92,7 @@ class Catalog:
         if version and version != str(serializer.version):
             raise FormatNotAllowedError(
                 f"payload of format {format}, but this side reads {name}/{serializer.version}",
-                hint=f"install the same version of {distribution_of('serializers', name)} on both sides",
+                hint=f"install the same version of {self._providers['serializers'][name][1].distribution} on both sides",
             )
         return serializer
 
@@ -124,7 +123,7 @@ class Catalog:
     def _find(self, family: str, key: str) -> object:
         entry = self._providers[family].get(key)
         if entry is None:
-            raise no_provider(family, key, self._providers[family], distribution_of(family, key))
+            raise no_provider(family, key, self._providers[family])
         return entry[0]
 
 

@@ -70,7 +70,7 @@ from flame_host.api.models import (
     buffer_size,
     buffer_view,
 )
-from flame_host.api.negotiation import Want, Wants, distribution_of, intersect_policies, negotiate
+from flame_host.api.negotiation import Want, Wants, distribution_of, intersect_policies, near_name, negotiate
 from flame_host.api.providers import (
     Archiver,
     Cache,
@@ -170,6 +170,7 @@ __all__ = [
     "hookimpl",
     "intersect_policies",
     "last_lines",
+    "near_name",
     "negotiate",
     "run_command",
 ]

@@ -48,6 +48,7 @@ class Client:
         from flame_host import Host
         from flamepy._calls.logs import TaskLogs
 
+        _same_version()
         self.endpoint = endpoint
         self.host: Host = Host()
         self.connection: Connection = self.host.connect(endpoint)
@@ -82,6 +83,18 @@ class Client:
             self.connection.close()
         finally:
             self._remove_sink()
+
+
+def _same_version() -> None:
+    """What pip would not have installed together was installed with --no-deps, or in two steps: say so before it fails in a riddle."""
+    import flame_host
+    import flamepy
+
+    if flamepy.__version__ != flame_host.__version__:
+        raise ConfigError(
+            f"flame-host-sdk is {flamepy.__version__} and flame-host is {flame_host.__version__}; they work together only in one version",
+            hint=f'pip install --upgrade "flame-host-sdk=={flamepy.__version__}"',
+        )
 
 
 def acquire(endpoint: str) -> Client:
