@@ -20,8 +20,10 @@ from typing import Any
 
 from flame_host.api import FlameError, NotSerializableError, RemoteError, TaskExitError
 from flame_host.api import errors as api_errors
+from flamepy._calls.paths import shown
 
 _HOST = os.path.join(os.path.dirname(os.path.dirname(api_errors.__file__)), "engine", "")
+_CALLER = os.path.join("flamepy", "_runner", "calling.py")
 
 
 def split(report: bytes) -> tuple[dict[str, Any], bytes]:
@@ -97,7 +99,7 @@ def _remote(head: dict[str, Any]) -> RemoteError:
     return RemoteError(
         f"{name.removeprefix('builtins.')}: {head['message']}" if head["message"] else name,
         type_name=name,
-        remote_traceback=head.get("text", ""),
+        remote_traceback=shown(head.get("text", "")),
     )
 
 
@@ -108,6 +110,8 @@ def _finish(error: BaseException, head: dict[str, Any]) -> None:
     notes = list(head.get("notes") or ())
     if head.get("kind") == "load":
         notes.append("raised in the worker while it loaded the service" + _import_advice(error))
+    elif _import_advice(error):
+        notes.append("raised in the worker" + _import_advice(error))
     if notes and isinstance(error, FlameError):
         error.hint = error.hint or "; ".join(notes)
     elif notes:
@@ -120,8 +124,8 @@ def _finish(error: BaseException, head: dict[str, Any]) -> None:
 
 
 def _is_ours(frame: Sequence[Any]) -> bool:
-    """The inline engine's frames, between the caller's and the task's."""
-    return str(frame[0]).startswith(_HOST)
+    """The frames between the caller's and the task's: of the inline engine, and of what calls a callable that was sent."""
+    return str(frame[0]).startswith(_HOST) or str(frame[0]).endswith(_CALLER)
 
 
 def _import_advice(error: BaseException) -> str:
@@ -148,7 +152,8 @@ def _known_type(name: str) -> type[BaseException] | None:
 def traceback_of(frames: Sequence[Sequence[Any]]) -> TracebackType | None:
     """A traceback that prints as the remote one did; source lines that are not on this machine are remembered from the report."""
     trace: TracebackType | None = None
-    for file, line, function, source in reversed(frames):
+    for copy, line, function, source in reversed(frames):
+        file = _own_file(copy, line or 1, source)
         _remember(file, line or 1, source)
         code = _code(file, line or 1, function)
         try:
@@ -158,6 +163,12 @@ def traceback_of(frames: Sequence[Sequence[Any]]) -> TracebackType | None:
             if made is not None:
                 trace = TracebackType(trace, made.tb_frame, made.tb_lasti, line or 1)
     return trace
+
+
+def _own_file(copy: str, line: int, source: str) -> str:
+    """The user's own file in place of the worker's copy, unless that line has been changed since."""
+    own = shown(copy)
+    return own if own == copy or not source or linecache.getline(own, line).strip() == source.strip() else copy
 
 
 def _code(file: str, line: int, function: str) -> CodeType:

@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from flame_host.api import LogRecord
+from flamepy._calls.paths import shown
 
 _REMEMBERED = 1 << 20  # characters of output kept for each session, and for all closed ones together
 _MOST_CLOSED = 100  # closed sessions whose output is kept at all
@@ -85,6 +86,7 @@ class TaskLogs:
 
     @staticmethod
     def _show(output: _SessionOutput, worker: int, line: str) -> None:
+        line = shown(line)
         if output.logger is not None:
             output.logger.info("%s", line, extra={"service": output.label, "worker": worker})
             return

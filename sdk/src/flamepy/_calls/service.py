@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from flame_host.api import ClosedError, SessionInfo
+from flamepy._calls.arguments import Accepted, accepted_by
 from flamepy._calls.future import ObjectFuture
 from flamepy._calls.submission import CallOptions, CallSite
 
@@ -30,13 +31,17 @@ class RemoteMethod(Generic[P, R]):
         self._site = service._site
         self._method = method
         self._options = options
+        self._accepted = _accepted(service, method, original)
         self.__wrapped__ = original
         self.__name__ = method or getattr(original, "__name__", type(original).__name__)
         self.__doc__ = inspect.getdoc(original)
         with contextlib.suppress(TypeError, ValueError):
             self.__signature__ = _signature(service._object, method, original)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ObjectFuture[R]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> ObjectFuture[R]:
+        accepted = self._accepted
+        if kwargs or not accepted.least <= len(args) <= accepted.most:
+            accepted.check(args, kwargs)
         return self._site.call(self._method, args, kwargs, self._options)
 
     def map(self, *iterables: Iterable[Any], **how: Any) -> Iterator[R]:
@@ -57,7 +62,7 @@ class RemoteMethod(Generic[P, R]):
         """The same method with other options; see `CallOptions`."""
         return RemoteMethod(self._service, self._method, self.__wrapped__, CallOptions(timeout, retries, priority, name))
 
-    def local(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def local(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call it here and now, in this process, on this process's own copy: for a debugger."""
         target = self._service._local_object()
         return cast(R, (getattr(target, self._method) if self._method else target)(*args, **kwargs))
@@ -126,10 +131,14 @@ class RunnerService(Generic[P, R]):
 
     # ------------------------------------------------------------------ calling
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ObjectFuture[R]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> ObjectFuture[R]:
         """Call the execution object itself."""
-        if self._caller is None:
+        caller = self._caller
+        if caller is None:
             raise self._not_callable()
+        accepted = caller._accepted
+        if kwargs or not accepted.least <= len(args) <= accepted.most:
+            accepted.check(args, kwargs)
         return self._site.call("", args, kwargs)
 
     def call(self, method: str, /, *args: Any, **kwargs: Any) -> ObjectFuture[Any]:
@@ -156,7 +165,7 @@ class RunnerService(Generic[P, R]):
         """The service as a callable with other options; for a method, ``svc.method.options(...)``. See `CallOptions`."""
         return self._called_itself().options(timeout=timeout, retries=retries, priority=priority, name=name)
 
-    def local(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def local(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call it here and now, in this process: for a debugger. For a method, ``svc.method.local(...)``."""
         return self._called_itself().local(*args, **kwargs)
 
@@ -298,14 +307,25 @@ def name_of(execution_object: Any) -> str:
 
 def _signature(execution_object: object, method: str, original: Any) -> inspect.Signature:
     """As the caller sees it: without ``self``."""
-    if not method:
-        return inspect.signature(original)
-    owner = execution_object if inspect.isclass(execution_object) else type(execution_object)
-    kind = inspect.getattr_static(owner, method, None)
     signature = inspect.signature(original)
-    if kind is None or isinstance(kind, staticmethod):
+    if not _is_bound_there(execution_object, method):
         return signature
     return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+def _is_bound_there(execution_object: object, method: str) -> bool:
+    """Whether the first parameter is filled in where it runs."""
+    owner = execution_object if inspect.isclass(execution_object) else type(execution_object)
+    kind = inspect.getattr_static(owner, method, None) if method else None
+    return kind is not None and not isinstance(kind, staticmethod)
+
+
+def _accepted(service: RunnerService[..., Any], method: str, original: Any) -> Accepted:
+    served = service._object
+    if not method and inspect.isclass(served):  # its instances are called
+        return accepted_by(f"{service._name}()", inspect.getattr_static(served, "__call__"), method=True)
+    name = f"{service._name}.{method}" if method else service._name
+    return accepted_by(name, original, method=_is_bound_there(served, method))
 
 
 def _no_method(owner: str, name: str, known: list[str]) -> AttributeError:

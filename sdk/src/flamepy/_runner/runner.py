@@ -23,6 +23,7 @@ from flame_host.api import (
     intersect_policies,
     negotiate,
 )
+from flamepy._calls import paths
 from flamepy._calls.service import RunnerService
 from flamepy._client import Client, acquire, open_source, release
 from flamepy._refs import ObjectRef
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from flamepy._calls.future import ObjectFuture
     from flamepy._config.flame_yaml import FlameContext
     from flamepy._config.settings import Settings
+    from flamepy._runner.executor import Calls
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -121,7 +123,7 @@ class Runner:
         self._environments = dict(environments or {})
         self._context = context
         self._services: list[RunnerService[..., Any]] = []
-        self._submitters: dict[Any, RunnerService[..., Any]] = {}
+        self._calls: Calls | None = None
         self._state = "new"
         self._hurry = False
         self._undo = contextlib.ExitStack()
@@ -191,6 +193,7 @@ class Runner:
 
         archiver = client.host.catalog.archiver(plan.archiver)
         made = pack(self._project, archiver, client.host.root / "packs", excludes=settings.excludes, includes=settings.includes)
+        paths.remember(made.digest, self._project)
         if settings.storage:
             store = client.host.catalog.store(plan.store)
             file = f"{self.name}-{made.digest[:16]}{archiver.suffixes[0]}"
@@ -241,7 +244,7 @@ class Runner:
                 with contextlib.suppress(Exception):
                     service._source.session.close(wait=False)
         self._services.clear()
-        self._submitters.clear()
+        self._calls = None
         if self._client is not None:
             with contextlib.suppress(Exception):
                 self._client.connection.objects.delete(f"{self.name}/")
@@ -335,19 +338,26 @@ class Runner:
     _service_class: type[RunnerService[..., Any]] = RunnerService
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> ObjectFuture[R]:
-        """Call a function once; calls of the same function share a service."""
-        with self._lock:
-            service = self._submitters.get(fn)
-            if service is None:
-                service = self._submitters[fn] = self.service(fn)
-        return service(*args, **kwargs)
+        """Call anything once, on any worker: functions, classes, bound methods, objects that can be called, as they are now.
+
+        All such calls of a Runner share one session. See `service` for what is called often, or keeps a state.
+        """
+        return cast("ObjectFuture[R]", self._own_calls().call(fn, args, kwargs))
 
     def executor(self) -> Executor:
         """This Runner as a `concurrent.futures.Executor`; shutting it down leaves the Runner open."""
         from flamepy._runner.executor import RunnerExecutor
 
-        self._opened()
-        return RunnerExecutor(self)
+        return RunnerExecutor(self, self._own_calls())
+
+    def _own_calls(self) -> Calls:
+        from flamepy._runner.executor import Calls
+
+        client, _, _ = self._opened()
+        with self._lock:
+            if self._calls is None:
+                self._calls = Calls(self, client)
+            return self._calls
 
     # ------------------------------------------------------------------ results
 
@@ -411,6 +421,10 @@ class Runner:
     @property
     def services(self) -> tuple[RunnerService[..., Any], ...]:
         return tuple(self._services)
+
+    @property
+    def closed(self) -> bool:
+        return self._state == "closed"
 
     def _opened(self) -> tuple[Client, Application, Settings]:
         if self._state == "closed":
