@@ -20,6 +20,7 @@ from flame_host.api import (
     Observer,
     Serializer,
     Store,
+    distribution_of,
 )
 
 _KEYS = {
@@ -92,7 +93,7 @@ class Catalog:
         if version and version != str(serializer.version):
             raise FormatNotAllowedError(
                 f"payload of format {format}, but this side reads {name}/{serializer.version}",
-                hint=f"install the same version of {self._providers['serializers'][name][1].distribution} on both sides",
+                hint=f"install the same version of {distribution_of('serializers', name)} on both sides",
             )
         return serializer
 

@@ -225,6 +225,9 @@ class RunnerService(Generic[P, R]):
             if self._on_close is not None:
                 self._on_close()
 
+    def __reduce__(self) -> Any:
+        raise TypeError(f"the service {self._name} stays in the program that made it; pass what it gives, or use a Runner inside the task")
+
     def __enter__(self) -> RunnerService[P, R]:
         if self._closed:
             raise ClosedError(f"service {self._name} is closed")

@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, cast, overload
 
 from flame_host.api import (
     Application,
@@ -26,6 +26,7 @@ from flame_host.api import (
 from flamepy._calls import paths
 from flamepy._calls.service import RunnerService
 from flamepy._client import Client, acquire, open_source, release
+from flamepy._config.keywords import check_runner, refuse_while_imported
 from flamepy._refs import ObjectRef
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class Runner:
         python_version: of the workers, ``"3.11"``; by default the project's, else this interpreter's.
         engine: ``"local"`` (worker processes on this machine, the default), ``"inline"`` (this thread, for a debugger), or an endpoint.
         project: directory to pack, by default the current one. package: False sends no files.
-        storage, excludes, archivers, installers, serializers, caches, policy: see ``docs/reference/configuration.md``.
+        exclude: patterns of files to leave out, as in ``.gitignore``; ``excludes`` is understood, too.
+        storage, archivers, installers, serializers, caches, policy: see ``docs/reference/configuration.md``.
         logs: output of workers shown on standard error: ``"all"``, ``"errors"``, ``"none"``; or a logger that gets it.
         overwrite: replace an application of that name that has another package.
         working_directory: of the workers; by default one of the application's own.
@@ -94,6 +96,7 @@ class Runner:
         project: str | Path | None = None,
         package: bool = True,
         storage: str | None = None,
+        exclude: Sequence[str] | None = None,
         excludes: Sequence[str] | None = None,
         archivers: Sequence[str] | None = None,
         installers: Sequence[str] | None = None,
@@ -105,13 +108,24 @@ class Runner:
         working_directory: str = "",
         environments: Mapping[str, str] | None = None,
         context: FlameContext | None = None,
+        **unknown: NoReturn,
     ) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ConfigError(f"{name!r} cannot be the name of an application", hint="use letters, digits, '.', '_', '-'")
+        if exclude is not None and excludes is not None:
+            raise TypeError("exclude and excludes are one keyword; give it once")
+        exclude = exclude if excludes is None else excludes
+        given: dict[str, Any] = {
+            "engine": engine, "storage": storage, "exclude": exclude, "archivers": archivers, "installers": installers,
+            "serializers": serializers, "caches": caches, "python_version": python_version, "dependencies": dependencies,
+            "environments": environments, "project": project, "working_directory": working_directory,
+        }  # fmt: skip
+        others = ("name", "fail_if_exists", "package", "policy", "logs", "overwrite", "context")
+        check_runner(name, {**given, **dict.fromkeys(others)}, unknown)
         self.name = name
         self._logger = logs if isinstance(logs, logging.Logger) else None
         self._keywords: dict[str, Any] = {
-            "engine": engine, "storage": storage, "excludes": excludes, "archivers": archivers, "installers": installers,
+            "engine": engine, "storage": storage, "excludes": exclude, "archivers": archivers, "installers": installers,
             "serializers": serializers, "caches": caches, "policy": policy, "python": python_version, "dependencies": dependencies,
             "logs": "all" if self._logger else logs,
         }  # fmt: skip
@@ -141,6 +155,7 @@ class Runner:
                 return self
             if self._state == "closed":
                 raise ClosedError(f"Runner {self.name!r} is closed", hint="make another one")
+            refuse_while_imported(self.name)
             with contextlib.ExitStack() as undo:
                 self._open(undo)
                 self._undo = undo.pop_all()
