@@ -9,7 +9,7 @@ import inspect
 import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from flame_host.api import ClosedError, SessionInfo
 from flamepy._calls.arguments import Accepted, accepted_by
@@ -17,7 +17,12 @@ from flamepy._calls.future import ObjectFuture
 from flamepy._calls.submission import CallOptions, CallSite
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from flame_host.api import ObjectRef
     from flamepy._calls.session import Source
+
+    _Pending: TypeAlias = ObjectFuture[Any] | ObjectRef
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,7 +43,17 @@ class RemoteMethod(Generic[P, R]):
         with contextlib.suppress(TypeError, ValueError):
             self.__signature__ = _signature(service._object, method, original)
 
-    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> ObjectFuture[R]:
+    # A future or reference stands for its value, which a ParamSpec cannot say; where one is among the first, the rest is not checked.
+    @overload
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> ObjectFuture[R]: ...
+    @overload
+    def __call__(self, first: _Pending, /, *rest: Any, **kwargs: Any) -> ObjectFuture[R]: ...
+    @overload
+    def __call__(self, first: Any, second: _Pending, /, *rest: Any, **kwargs: Any) -> ObjectFuture[R]: ...
+    @overload
+    def __call__(self, first: Any, second: Any, third: _Pending, /, *rest: Any, **kwargs: Any) -> ObjectFuture[R]: ...
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> ObjectFuture[R]:
         accepted = self._accepted
         if kwargs or not accepted.least <= len(args) <= accepted.most:
             accepted.check(args, kwargs)
@@ -131,7 +146,16 @@ class RunnerService(Generic[P, R]):
 
     # ------------------------------------------------------------------ calling
 
-    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> ObjectFuture[R]:
+    @overload
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> ObjectFuture[R]: ...
+    @overload
+    def __call__(self, first: _Pending, /, *rest: Any, **kwargs: Any) -> ObjectFuture[R]: ...
+    @overload
+    def __call__(self, first: Any, second: _Pending, /, *rest: Any, **kwargs: Any) -> ObjectFuture[R]: ...
+    @overload
+    def __call__(self, first: Any, second: Any, third: _Pending, /, *rest: Any, **kwargs: Any) -> ObjectFuture[R]: ...
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> ObjectFuture[R]:
         """Call the execution object itself."""
         caller = self._caller
         if caller is None:

@@ -30,13 +30,11 @@ from flamepy._config.keywords import check_runner, refuse_while_imported
 from flamepy._refs import ObjectRef
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from flame_host.api import Capabilities, Connection, Resources
     from flamepy._calls.future import ObjectFuture
     from flamepy._config.flame_yaml import FlameContext
     from flamepy._config.settings import Settings
-    from flamepy._runner.executor import Calls
+    from flamepy._runner.executor import Calls, RunnerExecutor
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -359,7 +357,7 @@ class Runner:
         """
         return cast("ObjectFuture[R]", self._own_calls().call(fn, args, kwargs))
 
-    def executor(self) -> Executor:
+    def executor(self) -> RunnerExecutor:
         """This Runner as a `concurrent.futures.Executor`; shutting it down leaves the Runner open."""
         from flamepy._runner.executor import RunnerExecutor
 
