@@ -41,6 +41,7 @@ class Host:
         self._extra = tuple(plugins)
         self._lock = threading.Lock()
         self._log_sinks: list[Callable[[LogRecord], None]] = []
+        self._event_sinks: list[Callable[[Event], None]] = []
         self._support: dict[object, Path] = {}
 
     @cached_property
@@ -118,5 +119,16 @@ class Host:
         for sink in self._log_sinks:
             sink(record)
 
+    def add_event_sink(self, sink: Callable[[Event], None]) -> Callable[[], None]:
+        """Call it with every event, at once, from whatever thread it happens in; returns a function that stops that."""
+        self._event_sinks = [*self._event_sinks, sink]
+
+        def remove() -> None:
+            self._event_sinks = [other for other in self._event_sinks if other is not sink]
+
+        return remove
+
     def observe(self, event: Event) -> None:
+        for sink in self._event_sinks:
+            sink(event)
         self._observers.add(event)

@@ -46,6 +46,7 @@ class Client:
 
     def __init__(self, endpoint: str) -> None:
         from flame_host import Host
+        from flamepy._calls.activity import Activity
         from flamepy._calls.logs import TaskLogs
 
         _same_version()
@@ -55,7 +56,8 @@ class Client:
         self.logs: TaskLogs = TaskLogs()
         self.users = 0
         self.travelling: dict[str, ByValue] = {}
-        self._remove_sink = self.host.add_log_sink(self.logs)
+        self.activity = Activity()
+        self._remove_sinks = (self.host.add_log_sink(self.logs), self.host.add_event_sink(self.activity.observe))
 
     def serializer(self, plan: Plan) -> Serializer:
         return self.host.catalog.serializer(plan.serializer)
@@ -82,7 +84,9 @@ class Client:
                 travelling.close()
             self.connection.close()
         finally:
-            self._remove_sink()
+            self.activity.end()
+            for remove in self._remove_sinks:
+                remove()
 
 
 def _same_version() -> None:

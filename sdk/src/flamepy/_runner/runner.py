@@ -205,12 +205,14 @@ class Runner:
         from flamepy._package.pack import pack
 
         archiver = client.host.catalog.archiver(plan.archiver)
-        made = pack(self._project, archiver, client.host.root / "packs", excludes=settings.excludes, includes=settings.includes)
+        with client.activity.of(f"{self.name}: packing {self._project}"):
+            made = pack(self._project, archiver, client.host.root / "packs", excludes=settings.excludes, includes=settings.includes)
         paths.remember(made.digest, self._project)
         if settings.storage:
             store = client.host.catalog.store(plan.store)
             file = f"{self.name}-{made.digest[:16]}{archiver.suffixes[0]}"
-            url = store.publish(made.path, settings.storage, name=file, digest=made.digest, overwrite=self._overwrite)
+            with client.activity.of(f"{self.name}: uploading {made.size / (1 << 20):.1f} MiB to {settings.storage}"):
+                url = store.publish(made.path, settings.storage, name=file, digest=made.digest, overwrite=self._overwrite)
             undo.callback(store.delete, url)
         else:  # it stands on this machine already, and another program may be using it
             url = made.path.as_uri()
