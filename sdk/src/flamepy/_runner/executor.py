@@ -61,6 +61,9 @@ class Calls:
         """The callable as it is now, for many calls."""
         return Prepared(self._code(fn, ask=True)) if callable(fn) and self._sends_code else fn
 
+    def carry(self, fn: Callable[..., Any]) -> None:
+        self._by_value.add(fn)
+
     @property
     def _sends_code(self) -> bool:
         return "executes-code" in self._serializer.traits
@@ -144,6 +147,10 @@ class RunnerExecutor(Executor):
             raise ValueError("chunksize must be >= 1.")
         prepared = cast("Callable[..., T]", self._calls.prepare(fn))
         return super().map(prepared, *iterables, timeout=timeout, **more)
+
+    def carry(self, fn: Callable[..., Any]) -> None:
+        """Let a function's module travel by value from now on, if workers could not import it: for what is called within something else."""
+        self._calls.carry(fn)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls. What runs is left running, also with ``cancel_futures``; the Runner stays open."""
