@@ -117,3 +117,21 @@ def test_applications_are_registered_and_unregistered_as_flame_writes_them(write
     assert "comand" in flmctl("register", "-f", "app.yaml").stderr
     write("app.yaml", "spec: {}\n")
     assert "metadata" in flmctl("register", "-f", "app.yaml").stderr
+
+
+def test_debug_stops_where_a_task_fails_with_its_variables(write: Callable[..., Path]) -> None:
+    write(
+        "main.py",
+        "from flamepy import Runner\ndef half(n):\n    rest = n % 2\n    assert rest == 0\n    return n // 2\n"
+        "with Runner('d', package=False) as rr:\n    svc = rr.service(half)\n    print(svc(4).get())\n    try:\n        svc(3).get()\n"
+        "    except AssertionError:\n        print('went on')\n",
+    )
+    program = "import sys; from flamepy.cli import main; sys.argv[0] = 'flame'; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "debug", "main.py"], input="p rest\np n\nc\n", capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "main.py(4)half()" in done.stdout
+    assert "(Pdb) 1" in done.stdout
+    assert "(Pdb) 3" in done.stdout
+    assert done.stdout.rstrip().endswith("went on")

@@ -24,6 +24,7 @@ from flame_host.api import (
     negotiate,
 )
 from flamepy._calls import paths
+from flamepy._calls.screen import in_notebook
 from flamepy._calls.service import RunnerService
 from flamepy._client import Client, acquire, open_source, release
 from flamepy._config.keywords import check_runner, refuse_while_imported
@@ -193,6 +194,10 @@ class Runner:
 
     def _claim_name(self, endpoint: str, undo: contextlib.ExitStack) -> None:
         claim = (endpoint, self.name)
+        if claim in _open_names and in_notebook():
+            # The cell was run again; whoever held the one it made before has its name taken over.
+            for other in [runner for runner in _open if runner.name == self.name]:
+                other.close(wait=False)
         with _names_lock:
             if claim in _open_names:
                 raise ApplicationExistsError(

@@ -74,6 +74,27 @@ def run(
     os.execv(sys.executable, [sys.executable, str(script), *context.args])
 
 
+@app.command(
+    context_settings={
+        **STYLE["context_settings"],
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,
+    }
+)
+def debug(
+    context: typer.Context,
+    script: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The program; what follows is its own.")],
+) -> None:
+    """Run a program with its tasks in this process, and stop in pdb where one fails, with its variables there.
+
+    What the tasks import has to be installed here.
+    """
+    os.environ |= {"FLAME_ENGINE": "inline", "FLAME_POST_MORTEM": "1"}
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, str(script), *context.args])
+
+
 @app.command()
 def pack(
     project: Annotated[Path, typer.Argument(file_okay=False, exists=True, help="Directory to pack.")] = Path("."),
