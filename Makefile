@@ -65,7 +65,7 @@ docs: $(STAMP)
 
 ## serve-docs  the site at http://127.0.0.1:8000, built anew as pages change
 serve-docs: docs
-	$(BIN)/mkdocs serve
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 ## release  build every distribution into dist/, check its contents and metadata, and use it from an empty environment
 release: $(STAMP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from collections.abc import Callable
@@ -90,29 +91,30 @@ def _log(text: str, part: float | None) -> None:
 
 def _widget(label: str, total: int | None) -> Callable[[str, float | None], None]:
     """A widget where ipywidgets is installed, else HTML that is shown again in its place."""
+    from flamepy._calls.html import bar
+
+    display: Any = importlib.import_module("IPython.display")
+    try:
+        widgets: Any = importlib.import_module("ipywidgets")
+    except ImportError:
+        widgets = None
     made: dict[str, Any] = {}
 
-    def show(text: str, part: float | None) -> None:
-        from IPython.display import HTML, display  # type: ignore[import-not-found]
-
-        try:
-            import ipywidgets  # type: ignore[import-not-found]
-        except ImportError:
-            from flamepy._calls.html import bar
-
-            if not made:
-                made["handle"] = display(HTML(bar(text, part)), display_id=True)
-            elif text:
-                made["handle"].update(HTML(bar(text, part)))
-            return
+    def show_html(text: str, part: float | None) -> None:
         if not made:
-            made["bar"] = ipywidgets.FloatProgress(value=0.0, min=0.0, max=1.0)
-            made["text"] = ipywidgets.Label(text)
-            display(ipywidgets.HBox([made["bar"], made["text"]]))
+            made["handle"] = display.display(display.HTML(bar(text, part)), display_id=True)
+        elif text:
+            made["handle"].update(display.HTML(bar(text, part)))
+
+    def show_widget(text: str, part: float | None) -> None:
+        if not made:
+            made["bar"] = widgets.FloatProgress(value=0.0, min=0.0, max=1.0)
+            made["text"] = widgets.Label(text)
+            display.display(widgets.HBox([made["bar"], made["text"]]))
         if text:
             made["bar"].value = 1.0 if part is None else part
             made["text"].value = text
         else:
             made["bar"].bar_style = "success"
 
-    return show
+    return show_html if widgets is None else show_widget
