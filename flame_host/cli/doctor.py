@@ -43,7 +43,7 @@ def guarded(name: str, check: Callable[[], Iterable[Check]]) -> Iterator[Check]:
 
 
 def host_checks(host: Host) -> Iterator[Check]:
-    yield Check("version", True, f"flame-host {__version__}, all plugins that ask for a version get it")
+    yield Check("version", True, f"flame-host {__version__}")
     yield Check("python", sys.version_info >= (3, 10), f"{platform.python_version()} at {sys.executable}", "install Python 3.10 or newer")
     yield Check("cores", True, f"{len(os.sched_getaffinity(0))} for workers")
     yield from guarded("directory", lambda: _directory(host))

@@ -165,7 +165,7 @@ def _finish(error: BaseException, head: dict[str, Any]) -> None:
     if head.get("kind") == "load":
         notes.append("raised in the worker while it loaded the service" + _import_advice(error))
     elif _import_advice(error):
-        notes.append("raised in the worker" + _import_advice(error))
+        notes.append("not installed where the task ran" + _import_advice(error))
     if notes and isinstance(error, FlameError):
         error.hint = error.hint or "; ".join(notes)
     elif notes:
