@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from flame_host.api import ObjectRef
+    from flamepy._calls.memo import Memo
     from flamepy._calls.session import Source
 
     _Pending: TypeAlias = ObjectFuture[Any] | ObjectRef
@@ -103,7 +104,7 @@ class RunnerService(Generic[P, R]):
     Made by ``Runner.service``, or directly from the name of a registered application.
     """
 
-    _site: CallSite
+    _site: CallSite | Memo
     _future_class: type[ObjectFuture[Any]] = ObjectFuture
 
     def __init__(self, app: str, execution_object: Callable[P, R] | object, **options: Any) -> None:
@@ -112,13 +113,13 @@ class RunnerService(Generic[P, R]):
         self._bind(execution_object, open_service(app, execution_object, **options))
 
     @classmethod
-    def over(cls, execution_object: Any, source: Source, *, ordered: bool) -> RunnerService[..., Any]:
+    def over(cls, execution_object: Any, source: Source, *, ordered: bool, memo: bool = False) -> RunnerService[..., Any]:
         """A service over a session that is open already."""
         service = cls.__new__(cls)
-        service._bind(execution_object, (source, ordered))
+        service._bind(execution_object, (source, ordered), memo=memo)
         return service
 
-    def _bind(self, execution_object: Any, opened: tuple[Source, bool]) -> None:
+    def _bind(self, execution_object: Any, opened: tuple[Source, bool], *, memo: bool = False) -> None:
         # Few public names: each is one the user's methods cannot have without `methods`.
         self._source, self._ordered = opened
         self._object = execution_object
@@ -126,6 +127,10 @@ class RunnerService(Generic[P, R]):
         self._closed = False
         self._on_close: Callable[[], None] | None = None
         self._site = CallSite(self._source, ordered=self._ordered, future=self._future_class)
+        if memo:
+            from flamepy._calls.memo import Memo
+
+            self._site = Memo(self._site)
         self._caller: RemoteMethod[..., Any] | None = (
             RemoteMethod(self, "", execution_object) if _is_called_itself(execution_object) else None
         )

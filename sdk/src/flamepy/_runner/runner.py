@@ -327,6 +327,7 @@ class Runner:
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
         stateful: bool | None = None,
+        memo: bool = False,
         **spec: Any,
     ) -> RunnerService[..., Any]:
         """Serve a function, a class (instantiated once, where it runs) or an instance.
@@ -340,6 +341,7 @@ class Runner:
             warmup: workers started at once.
             resreq: what a worker needs, ``"cpu=1,mem=2g"``.
             args, kwargs: for the constructor of a class.
+            memo: make calls of the same arguments, by content, once for as long as the service is open; for functions.
             stateful: the opposite of ``autoscale``, in the words of Flame.
             spec: ``min_instances``, ``max_instances``, ``retries``, ``timeout``, ``priority``, ``checkpoint``; see
                 `flame_host.api.SessionSpec`.
@@ -349,7 +351,10 @@ class Runner:
             client, application, execution_object, args=args, kwargs=kwargs, autoscale=autoscale, stateful=stateful, warmup=warmup,
             resreq=resreq, logs=settings.logs, logger=self._logger, **spec,
         )  # fmt: skip
-        service = self._service_class.over(execution_object, opened[0], ordered=opened[1])
+        if memo and opened[1]:
+            opened[0].session.close(wait=False)
+            raise ConfigError("memo=True is for functions: what a stateful service gives depends on more than its arguments")
+        service = self._service_class.over(execution_object, opened[0], ordered=opened[1], memo=memo)
         session_id = opened[0].session.session_id
         service._on_close = lambda: client.logs.forget(session_id)
         self._services.append(service)
