@@ -141,7 +141,7 @@ def test_calls_of_the_same_content_are_made_once_when_asked_for(local: Runner) -
     assert stamped(shared) is stamped(shared)
     assert stamped([1, 2]) is not stamped([1, 3])
     with pytest.raises(ConfigError, match="for functions"):
-        local.service(object(), memo=True, stateful=True)
+        local.service(stamp, memo=True, stateful=True)
 
 
 def test_a_call_that_failed_is_made_again(local: Runner) -> None:
