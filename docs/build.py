@@ -20,6 +20,11 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     return _OUTSIDE.sub(r"`\1`", markdown)
 
 
+def on_page_content(html: str, **_: Any) -> str:
+    """Docstrings announce their examples as reStructuredText does."""
+    return html.replace("<p>::</p>\n", "").replace("::</p>", ":</p>")
+
+
 def commands() -> None:
     """The reference of the commands, as they describe themselves."""
     parts = ["# Commands\n"]
