@@ -74,7 +74,7 @@ from flame_host.api.models import (
     buffer_size,
     buffer_view,
 )
-from flame_host.api.negotiation import Want, Wants, distribution_of, intersect_policies, negotiate
+from flame_host.api.negotiation import Want, Wants, distribution_of, intersect_policies, near_name, negotiate
 from flame_host.api.providers import (
     Archiver,
     Cache,
@@ -179,6 +179,7 @@ __all__ = [
     "hookimpl",
     "intersect_policies",
     "last_lines",
+    "near_name",
     "negotiate",
     "run_command",
 ]

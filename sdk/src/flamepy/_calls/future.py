@@ -405,7 +405,9 @@ class ObjectFuture(Future[T]):
         if isinstance(error, CancelledError):
             self._settle_cancelled()
         else:
-            self._trace = error.__traceback__
+            from flamepy._calls.errors import without_our_frames
+
+            self._trace = without_our_frames(error)
             self._settle(_ERROR, None, (), error, deliver=self._deliver)
 
     def fail_like(self, other: ObjectFuture[Any]) -> None:

@@ -22,6 +22,8 @@ _LISTS = ("stores", "archivers", "installers", "serializers", "caches")
 _TEXTS = ("engine", "storage", "python", "logs", "name", "package_limit")
 _KNOWN = {*_LISTS, *_TEXTS, "include", "exclude", "dependencies", "extras", "groups", "policy", "build", "resources"}
 _VARIABLES = {**{f"FLAME_{name.upper()}": name for name in (*_LISTS, "engine", "storage", "python", "logs", "package_limit")}}
+_SPELLINGS = {"excludes": "exclude", "includes": "include"}
+"""As other configurations write it; understood."""
 _LOGS = ("all", "errors", "none")
 
 
@@ -181,11 +183,12 @@ class ToolTable:
         values = document.get("tool", {}).get("flame", {})
         for key, value in values.items():
             cls._check(path, text, key, value)
-        return cls(path, values)
+        return cls(path, {_SPELLINGS.get(key, key): value for key, value in values.items()})
 
     @staticmethod
     def _check(path: Path, text: str, key: str, value: Any) -> None:
         where = f"{path}, line {_line_of(text, key)}"
+        key = _SPELLINGS.get(key, key)
         if key not in _KNOWN:
             message, hint = unknown_key(key, _KNOWN)
             raise ConfigError(f"{where}: {message} in [tool.flame]", hint=hint)
