@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import operator
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,3 +50,19 @@ def test_dasks_first_examples(project: Path) -> None:
         assert dask.compute(*layers) == tuple(range(1, 9))
         with pytest.raises(ZeroDivisionError):
             dask.delayed(operator.truediv)(1, 0).compute()
+
+
+async def test_they_work_where_a_loop_runs_as_in_a_notebook(project: Path) -> None:
+    """They block the loop until they are called back, so a loop must not do that."""
+    joblib, dask = pytest.importorskip("joblib"), pytest.importorskip("dask")
+    from flamepy.joblib import register
+
+    register()
+    with Runner("interop", package=False, dependencies=["joblib", "dask"]) as rr:
+        with joblib.parallel_config("flame", runner=rr):
+            assert joblib.Parallel(n_jobs=2)(joblib.delayed(abs)(-n) for n in range(4)) == [0, 1, 2, 3]
+        with dask.config.set(scheduler=rr.executor()):
+            assert dask.delayed(sum)([dask.delayed(operator.mul)(n, n) for n in range(4)]).compute() == 14
+        if sys.version_info >= (3, 11):  # before, `asyncio.wait` makes tasks of what it is given
+            done, _ = await asyncio.wait([rr.submit(abs, -n) for n in range(4)], timeout=30)  # type: ignore[type-var]
+            assert {future.result() for future in done} == {0, 1, 2, 3}

@@ -61,7 +61,7 @@ class FlameBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
             self._executor.carry(called)
         future: ObjectFuture[Any] = self._executor.submit(func)
         if callback is not None:
-            future.when_done(callback)  # not by a loop, as in a notebook: joblib blocks it while it waits for this
+            future.add_done_callback(callback)
         return future
 
     apply_async = submit  # as joblib before 1.4 calls it

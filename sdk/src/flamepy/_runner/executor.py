@@ -90,6 +90,7 @@ class Calls:
                 by_value = getattr(self._serializer, "by_value", None)
                 with by_value([calling.__name__]) if by_value is not None else contextlib.nullcontext():
                     self._service = self._runner.service(calling.Caller(self._serializer.codec), autoscale=True)
+                self._service._source.for_threads = True
             return self._service
 
     def _by_import_path(self, fn: Callable[..., Any]) -> RunnerService[..., Any]:
@@ -102,6 +103,7 @@ class Calls:
         with self._lock:
             if fn not in self._services:
                 self._services[fn] = self._runner.service(fn)
+                self._services[fn]._source.for_threads = True
             return self._services[fn]
 
 
