@@ -13,7 +13,7 @@ TOOLS := PATH="$(CURDIR)/$(BIN):$$PATH"
 CHAOS ?= --minutes 10 --seed 1 2 3 --threads 1 3 8 --foreign-load
 INSTALL = $(UV) pip install -q --python $(BIN)/python -c constraints.txt
 
-.PHONY: help demo test check bench faults soak docs serve-docs protos format release version clean
+.PHONY: help demo test check bench faults soak prove docs serve-docs protos format release version clean
 .DEFAULT_GOAL := help
 
 help:
@@ -76,6 +76,10 @@ release: $(STAMP)
 ## version  write the version V into every distribution:  make version V=0.2.0
 version:
 	$(PYTHON) .ci/release.py version $(V)
+
+## prove    explore every interleaving of the task path's models; some minutes (ARGS=--traces shows what each old fault leads to)
+prove: $(STAMP)
+	cd tests/proofs && ../../$(BIN)/python -m model $(ARGS)
 
 ## protos   generate the flame.v1 code from its .proto files
 protos: $(STAMP)

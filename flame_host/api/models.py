@@ -207,9 +207,9 @@ class Environment:
 
 @dataclass(frozen=True)
 class Resources:
-    """What one executor needs: CPU cores, memory, GPUs."""
+    """What one executor needs: CPU cores (half a one, too), bytes of memory, GPUs."""
 
-    cpu: int = 1
+    cpu: float = 1
     memory: int = 0
     gpu: int = 0
 
@@ -302,6 +302,8 @@ class SessionSpec:
         retries: how often a task is run again after infrastructure failed.
         checkpoint: of a stateful session, after how many successful calls its object is saved. When its worker is lost another one goes
             on from there; 0: the state is lost with the worker.
+        resources: what each executor needs: no more run at a time than the machine, or cluster, has room for; None: they are not counted.
+        priority: of those that wait for room, the highest gets it first; of no use without ``resources``, and refused.
         timeout: seconds a task may run, 0 for no limit.
         limits: of each worker's process, enforced by the kernel: ``memory`` and ``file_size`` in bytes, ``cpu`` in seconds over the
             worker's life, ``open_files``, ``processes`` of the user. Engines without processes of their own ignore them.
@@ -319,7 +321,7 @@ class SessionSpec:
     retries: int = 3
     checkpoint: int = 0
     timeout: float = 0.0
-    resources: Resources = field(default_factory=Resources)
+    resources: Resources | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from flame_host.api import Task, WorkerStartError
 from flame_host.engine.link import Link
 from flame_host.engine.outbox import Outbox
+from flame_host.engine.shares import Share
 from flame_host.worker.process import WorkerExit, WorkerProcess
 from flame_host.worker.runtime.channel import CANCEL, ERROR, HEADER, READY, RECALL, START, STOP, credit, encode
 
@@ -37,13 +38,14 @@ class Executor(Link):
 
     Attributes:
         kill_reason: why it is being killed, if it is. kill_task: the task to blame, None for whichever runs.
-        gone: set when it is, and the session has been told.
+        share: what of the machine it has, where its service says what it needs. gone: set when it is, and the session has been told.
     """
 
-    def __init__(self, session: LocalSession, number: int) -> None:
+    def __init__(self, session: LocalSession, number: int, share: Share | None = None) -> None:
         super().__init__(session, session.io)
         self.session = session
         self.number = number
+        self.share = share
         self.life = Life.STARTING
         self.kill_reason: Exception | None = None
         self.kill_task: Task | None = None
@@ -52,9 +54,11 @@ class Executor(Link):
         self._life = threading.RLock()  # a finalizer may kill it while this thread does something to it
         self._control: Outbox | None = None
         self._credit = (0, 0)
+        self._crediting = threading.RLock()
         self._problem: BaseException | bytes | None = None
         self._channel_over = False
         self._started = False
+        self.was_told_to_end = self.has_begun = False
         threading.Thread(target=self._launch, name=f"flame-start-{session.session_id}-{number}", daemon=True).start()
 
     @property
@@ -149,6 +153,7 @@ class Executor(Link):
                 self.process.kill()
 
     def _end(self) -> None:
+        self.was_told_to_end = True
         if self.life < Life.ENDING:
             self.life = Life.ENDING
         # By the loop: this may be a finalizer, in a thread that is sending. What is sent until then comes back when the worker is gone.
@@ -190,6 +195,7 @@ class Executor(Link):
     def _finish(self, process: WorkerProcess) -> None:
         """The worker is gone: say what happened to its tasks."""
         how = process.how_it_ended()
+        self.has_begun = process.begun > 0
         running = process.begun - self.replied - 1  # index of the task it was in; -1 when it was in none
         tasks = self.unanswered()
         if process.deaf and not self.session.serial and not self.session.spec.stateful:
@@ -219,15 +225,18 @@ class Executor(Link):
         self._tell(HEADER.pack(CANCEL, 0, 0, task.number, 0))
 
     def grant(self, task: Task, taken: int) -> None:
-        self._credit = (task.number, taken)
-        self._tell(credit(task.number, taken))
+        with self._crediting:  # consumers may come in any order, and late: what was said once is not taken back
+            if self.running is task:
+                number, known = self._credit
+                self._credit = (task.number, max(taken, known) if number == task.number else taken)
+                self._tell(credit(*self._credit))
 
     def remind(self) -> None:
         """Say again how much of the running stream has been taken; it costs nothing, and nothing can have got lost then."""
-        number, taken = self._credit
-        task = self.running
-        if taken and task is not None and task.number == number:
-            self._tell(credit(number, taken))
+        with self._crediting:
+            task = self.running
+            if task is not None and task.number == self._credit[0]:
+                self._tell(credit(*self._credit))
 
     def _tell(self, frame: bytes) -> None:
         if self._control is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from typing import NamedTuple
 
-from flame_host.api import ClosedError, StateLostError, WorkerCrashedError
+from flame_host.api import ClosedError, StateLostError, WorkerCrashedError, WorkerStartError
 from flame_host.worker.process import WorkerExit
 
 _FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT})
@@ -67,6 +67,10 @@ def crashed(number: int, how: WorkerExit, remark: str) -> WorkerCrashedError:
     return WorkerCrashedError(
         f"the worker {how.words} while it ran task {number} ({remark})", exit_code=how.code, signal=how.signal, hint=hint
     )
+
+
+def crashed_at_once(how: WorkerExit) -> WorkerStartError:
+    return WorkerStartError(f"the worker {how.words} before it began a call", hint="see what your modules start when they are imported")
 
 
 def state_lost(how: WorkerExit) -> StateLostError:

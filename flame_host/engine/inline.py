@@ -29,6 +29,7 @@ from flame_host.api import (
     buffer_view,
 )
 from flame_host.engine.registry import Registry
+from flame_host.engine.shares import Shares, check_resources, this_machine
 from flame_host.worker.runtime.bootstrap import error_report
 
 
@@ -56,6 +57,7 @@ class InlineConnection:
 
     def open_session(self, spec: SessionSpec) -> Session:
         application = self._registry.application(spec.application)
+        check_resources(spec, Shares(*this_machine()))  # one call runs at a time, here: more is not needed of it
         session = InlineSession(self._registry.name_session(spec), application, self._services)
         self._registry.add_session(session)
         return session

@@ -53,6 +53,8 @@ class Launcher:
         variables = {key: value for key, value in os.environ.items() if key not in _PRIVATE}
         variables.update(environment.variables)
         variables.update(application.environments)
+        if executor.share is not None:
+            variables["CUDA_VISIBLE_DEVICES"] = ",".join(executor.share.gpus)
         process = WorkerProcess(self.guardian, environment.python, variables, self._ahead(application), executor.process_ended)
         try:
             self._readers[executor] = OutputReader(process, session.session_id, executor.number, self._services.log, self._supervisor)

@@ -58,6 +58,7 @@ class TaskSource(Protocol):
     serial: bool
     cancelled: int
     draining: bool
+    comebacks: int
 
     def requeued(self, tasks: list[Task]) -> None:
         """These are at the head of the queue again; see to them."""
@@ -118,8 +119,15 @@ class Link:
         except IndexError:
             return None
 
+    @property
+    def has_work(self) -> bool:
+        return bool(self._taken) or bool(self.inflight)  # in this order, which is a task's
+
     def has(self, task: Task) -> bool:
-        return task in self.inflight or task in self._taken
+        return task in self._taken or task in self.inflight
+
+    def tasks(self) -> set[Task]:
+        return {*self._taken, *self.inflight}
 
     def unanswered(self) -> list[Task]:
         """All that this link has, oldest first; for when its worker is gone."""
@@ -182,9 +190,8 @@ class Link:
 
     def _stop_driving(self, me: object) -> None:
         if self._reader.get("role") is me:
+            self._resume()  # while the role is ours: nobody else pauses meanwhile, and nobody's pausing is undone
             del self._reader["role"]
-        if not self._reader:
-            self._resume()
             if self._unhandled or self._receiver.torn:
                 self._io.call(self.read)
 
@@ -296,6 +303,7 @@ class Link:
             returned = [task for task in self.inflight if task.number in numbers]
             kept = [task for task in self.inflight if task.number not in numbers]
             self._moving = True
+            self._source.comebacks += 1
             self._source.queue.extendleft(reversed(returned))  # before they leave: each is somewhere at every moment
             self.inflight.clear()
             self.inflight.extend(kept)

@@ -20,6 +20,7 @@ from flame_host.engine.loop import Loop
 from flame_host.engine.objects import SharedObjects
 from flame_host.engine.registry import Registry
 from flame_host.engine.session import LocalSession
+from flame_host.engine.shares import Shares, check_resources, this_machine
 
 
 class LocalConnection:
@@ -33,6 +34,7 @@ class LocalConnection:
         self.supervisor = Loop("flame-supervisor")
         self.launcher = Launcher(services, self.supervisor, self.io)
         self.objects: ObjectStore = SharedObjects(services.cache("local").open("local:"))
+        self.shares = Shares(*this_machine())
         self._registry = Registry(endpoint)
         self.get_application = self._registry.find_application
         self.list_applications = self._registry.applications
@@ -56,6 +58,7 @@ class LocalConnection:
 
     def open_session(self, spec: SessionSpec) -> Session:
         application = self._registry.application(spec.application)
+        check_resources(spec, self.shares)
         session = LocalSession(self._registry.name_session(spec), application, self)
         self._registry.add_session(session)
         self.services.observe(Event("session.opened", time.time(), session.session_id))
@@ -77,6 +80,12 @@ class LocalConnection:
         self.io.stop()
         self.launcher.close()
         self.objects.close()
+
+    def make_room(self, session: LocalSession) -> None:
+        """A session waits for a share: those of idle workers are given back."""
+        for other in self._registry.open_sessions():
+            if other is not session and isinstance(other, LocalSession):
+                other.give_up_idle()
 
     def is_own_thread(self) -> bool:
         """Whether this is one of the threads that everything here needs to go on."""

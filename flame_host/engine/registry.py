@@ -103,6 +103,10 @@ class Registry:
         with self._lock:
             return [session.info() for session in self._sessions.values()]
 
+    def open_sessions(self) -> list[Session]:
+        with self._lock:
+            return list(self._sessions.values())
+
     def close(self) -> list[Session]:
         """No more of anything; returns the sessions to be closed."""
         with self._lock:

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from flame_host.api import (
@@ -29,7 +30,7 @@ from flame_host.api import (
     Task,
 )
 from flame_host.engine.executor import Executor
-from flame_host.engine.failures import Loss, from_outside, state_lost, verdict
+from flame_host.engine.failures import Loss, crashed_at_once, from_outside, state_lost, verdict
 from flame_host.engine.limits import rlimits
 from flame_host.engine.scaling import StartRecord, wanted_executors
 from flame_host.engine.spinning import calling_thread
@@ -57,7 +58,8 @@ class LocalSession:
 
     Attributes:
         queue: tasks no worker has yet. serial: send one at a time, because order of blame or time limits need it.
-        draining: somebody waits in `close` for the work to be done.
+        draining: somebody waits in `close` for the work to be done. comebacks: how often tasks have come back from a worker; counted
+            before they do.
     """
 
     start_timeout = 120.0
@@ -71,6 +73,7 @@ class LocalSession:
         self.cancelled = 0
         self.serial = spec.timeout > 0
         self.draining = False
+        self.comebacks = 0
         self.io = connection.io
         self.call = connection.supervisor.call
         self.later = connection.supervisor.later
@@ -167,7 +170,7 @@ class LocalSession:
         for executor in self.executors:
             self._look_at(executor, now)
         if self._limits:
-            self._limits.keep_only(set().union(*(executor.inflight for executor in self.executors)))
+            self._limits.keep_only(set().union(*(executor.tasks() for executor in self.executors)))
         self._scale(now)
         if self._has_work():
             self._quiet_since = now
@@ -186,6 +189,8 @@ class LocalSession:
     def _look_at(self, executor: Executor, now: float) -> None:
         if not executor.attached:
             return
+        if executor.replied:
+            self._starts.succeeded()  # not when it says that it is ready: it may end of what it does next, and so may the next one
         waited = now - executor.since
         if len(executor.inflight) > 1 and waited > _RECALL_AFTER:
             executor.recall()
@@ -197,27 +202,42 @@ class LocalSession:
         executor.heal()
 
     def _has_work(self) -> bool:
-        # In this order: a task goes from the queue to a worker, and one that comes back is in the queue before it leaves the worker.
-        return bool(self.queue) or any(executor.inflight for executor in self.executors) or bool(self.queue)
+        # In this order, which is a task's. One that goes the other way meanwhile is in neither where we look: that it moved is seen.
+        comebacks = self.comebacks
+        return bool(self.queue) or any(executor.has_work for executor in self.executors) or self.comebacks != comebacks
 
     def _scale(self, now: float) -> None:
         executors = self.executors
-        if self.queue and self._starts.may_start(now, bool(executors)):
+        if not self.queue:
+            self._connection.shares.leave(self)
+        elif self._starts.may_start(now, bool(executors)):
             starting = sum(1 for executor in executors if executor.starting)
             for _ in range(wanted_executors(len(self.queue), len(executors), starting, self._most)):
                 self._grow()
 
     def _grow(self) -> None:
         with self._lock:
-            if len(self.executors) < self._most and self._completed is None:
-                self.executors = [*self.executors, Executor(self, next(self._executor_numbers))]
+            if len(self.executors) >= self._most or self._completed is not None:
+                return
+            share = None
+            if self.spec.resources is not None:
+                share = self._connection.shares.take(self, self.spec.resources, self.spec.priority)
+                if share is None:  # others have it; the next tick asks again
+                    self.call(partial(self._connection.make_room, self))  # not here, with our lock: it takes the others'
+                    return
+            self.executors = [*self.executors, Executor(self, next(self._executor_numbers), share)]
 
-    def _release_idle(self) -> None:
-        now = time.monotonic()
+    def give_up_idle(self) -> None:
+        """Somebody waits for what idle workers of this session have."""
+        if self.spec.resources is not None:
+            self._release_idle(0.0)
+
+    def _release_idle(self, after: float | None = None) -> None:
+        now, after = time.monotonic(), self.application.delay_release if after is None else after
         with self._lock:
             spare = len(self.executors) - self.spec.min_instances - (1 if self.spec.stateful else 0)
             for executor in self.executors:
-                if spare > 0 and executor.idle and now - executor.idle_since >= self.application.delay_release:
+                if spare > 0 and executor.idle and now - executor.idle_since >= after:
                     executor.stop()
                     spare -= 1
 
@@ -259,7 +279,6 @@ class LocalSession:
 
     def executor_ready(self, executor: Executor) -> None:
         self._tell("executor.ready", f"pid {executor.pid}")
-        self._starts.succeeded()
 
     def executor_failed(self, executor: Executor, problem: BaseException | bytes, how: WorkerExit) -> None:
         """It did not get ready. While others run they go on; otherwise everything that waits fails with the reason, now."""
@@ -279,11 +298,12 @@ class LocalSession:
         self._tell("executor.lost", how.words)
         unanswered = {task.number for task in tasks}
         self._states = [saved for saved in self._states if saved[0] not in unanswered][-1:]
+        useless = self._useless_start(executor, how)
         again: list[Task] = []
         failed: list[tuple[Task, Exception]] = []
         for index, task in enumerate(tasks):
             error = self._limits.cancelled(task) if index != running else None
-            error = error or verdict(self._loss(executor, task, index == running), how)
+            error = error or useless or verdict(self._loss(executor, task, index == running), how)
             if error is None:
                 again.append(task)
             else:
@@ -291,13 +311,24 @@ class LocalSession:
             self._limits.ended(task)
         if self._forgets and self._completed is None and (executor.replied or running >= 0):
             self._refusal = state_lost(how)
+        self.comebacks += 1
         self.queue.extendleft(reversed(again))  # before they leave the executor: `_has_work` must see them somewhere
         for task, error in failed:
             task.fail(error)
         with self._lock:
             self._finished[1] += len(failed)
             self._remove(executor)
+        if useless is not None:
+            self._fail_queued(useless)
         self.requeued(again)
+
+    def _useless_start(self, executor: Executor, how: WorkerExit) -> Exception | None:
+        """It ended of itself before it had begun a call, and so would the next: why what waits fails, if nobody else could do it."""
+        if executor.has_begun or executor.was_told_to_end:
+            return None
+        again = self._starts.failed(time.monotonic(), by_chance=from_outside(how))
+        others = any(other.ready for other in self.executors if other is not executor)
+        return None if again or others else crashed_at_once(how)
 
     def _loss(self, executor: Executor, task: Task, running: bool) -> Loss:
         task.attempts += running
@@ -339,6 +370,8 @@ class LocalSession:
                 self._calm.notify_all()
 
     def _remove(self, executor: Executor) -> None:
+        if executor.share is not None and executor in self.executors:
+            self._connection.shares.give_back(executor.share)
         self.executors = [other for other in self.executors if other is not executor]
         self._finished[0] += executor.succeeded
         self._finished[1] += executor.failed
@@ -424,6 +457,7 @@ class LocalSession:
             self._refusal = closed
             executors = list(self.executors)
         self._tell("session.closed")
+        self._connection.shares.leave(self)
         self._fail_queued(ClosedError(f"session {self.session_id} was closed before the task ran"))
         self._end(executors, wait)
         # It stays in the list of sessions; what it carried does not stay with it.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -195,7 +196,7 @@ def session_to_proto(info: SessionInfo) -> types_pb2.Session:
 def resources_to_proto(resources: Resources) -> types_pb2.ResourceRequirement:
     from flame_host.wire.flame.v1 import types_pb2
 
-    return types_pb2.ResourceRequirement(cpu=resources.cpu, memory=resources.memory, gpu=resources.gpu)
+    return types_pb2.ResourceRequirement(cpu=math.ceil(resources.cpu), memory=resources.memory, gpu=resources.gpu)
 
 
 def resources_from_proto(message: types_pb2.ResourceRequirement) -> Resources:

@@ -24,6 +24,7 @@ from flame_host.api import (
     SessionSpec,
 )
 from flamepy._calls.service import is_function, name_of
+from flamepy._config.amounts import resources_of
 
 if TYPE_CHECKING:
     import logging
@@ -273,28 +274,3 @@ def _stable(client: Client, application: str, payload: Payload) -> Payload:
         return client.connection.objects.get(client.connection.objects.put(f"{application}/services", payload))
     buffers = tuple(bytes(buffer) if isinstance(buffer, memoryview) else buffer for buffer in payload.buffers)
     return Payload(payload.format, payload.data, buffers)
-
-
-def resources_of(wanted: Resources | Mapping[str, Any] | str | None) -> Resources:
-    """Resources as Flame writes them, too: ``"cpu=4,mem=16g,gpu=1"``."""
-    if wanted is None:
-        return Resources()
-    if isinstance(wanted, Resources):
-        return wanted
-    pairs: Mapping[str, Any] = dict(item.partition("=")[::2] for item in wanted.split(",")) if isinstance(wanted, str) else wanted
-    values: dict[str, int] = {}
-    for key, value in pairs.items():
-        name = {"mem": "memory"}.get(str(key).strip(), str(key).strip())
-        if name not in ("cpu", "memory", "gpu"):
-            raise ValueError(f"unknown resource {key!r}; known: cpu, mem (or memory), gpu")
-        try:
-            values[name] = _bytes_of(str(value)) if name == "memory" else int(value)
-        except ValueError:
-            raise ValueError(f"resource {key} is {value!r}; write  cpu=2,mem=4g,gpu=1") from None
-    return Resources(**values)
-
-
-def _bytes_of(text: str) -> int:
-    text = text.strip().lower().removesuffix("b").removesuffix("i")
-    factor = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}.get(text[-1:], 1)
-    return int(float(text.rstrip("kmgt")) * factor)

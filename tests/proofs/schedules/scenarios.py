@@ -222,10 +222,11 @@ def no_start(chance: random.Random) -> None:
     def leave(process: Process) -> None:
         raise SystemExit(3)
 
-    provisions = chance.random() < 0.5
-    connection = Connection(cores=chance.choice([1, 2, 8]), start=leave)
-    if provisions:
+    how = chance.choice(["provisioning", "start", "readiness"])
+    connection = Connection(cores=chance.choice([1, 2, 8]), **({"start": leave} if how == "start" else {}))
+    if how == "provisioning":
         connection.launcher.failure = WorkerStartError("no such package")
+    connection.launcher.reaper.leaves_when_ready = how == "readiness"
     service = connection.service(work)
     pending = [service("give", number) for number in range(chance.choice([1, 2, 8]))]
     for future in pending:

@@ -28,10 +28,11 @@ from flamepy._calls.future import ObjectFuture  # noqa: E402
 from flamepy._calls.session import Source  # noqa: E402
 from flamepy._calls.submission import CallSite  # noqa: E402
 
-from flame_host.api import Application, CallOptions, Event, Payload, SessionSpec  # noqa: E402
+from flame_host.api import Application, CallOptions, Event, Payload, Resources, SessionSpec  # noqa: E402
 from flame_host.engine.loop import Loop  # noqa: E402
 from flame_host.engine.output import OutputReader  # noqa: E402
 from flame_host.engine.session import LocalSession  # noqa: E402
+from flame_host.engine.shares import Shares  # noqa: E402
 from flame_host.engine.spinning import calling_thread  # noqa: E402
 from flame_host.worker.process import WorkerProcess  # noqa: E402
 from flame_host.worker.runtime import bootstrap, channel, memory  # noqa: E402
@@ -65,6 +66,7 @@ class Reaper:
         self._start = start
         self.processes: dict[int, tuple[Process, WorkerProcess]] = {}
         self.spawned = 0
+        self.leaves_when_ready = False
 
     def spawn(self, python: Any, environment: Any, ahead: Any, worker: WorkerProcess, descriptors: list[int]) -> int:
         self.spawned += 1
@@ -87,7 +89,7 @@ class Reaper:
             worker = process.worker = bootstrap.Worker(channel, memory, process.fds[0], process.fds[1], progress)
             os.close(progress)
             threading.Thread(target=worker.listen, name=f"control-{process.name}").start()
-            if worker.start():
+            if worker.start() and not self.leaves_when_ready:
                 worker.serve()
         except channel.ChannelClosed:
             pass
@@ -155,6 +157,7 @@ class Connection:
         self.supervisor = Loop("supervisor")
         self.launcher = Launcher(self, start)
         self.objects: Any = None
+        self.shares = Shares(Resources(cpu=cores))
         self.sessions: list[LocalSession] = []
         Machine.current.describe = lambda: "\n".join(session.describe() for session in self.sessions)
 

@@ -422,10 +422,12 @@ class ObjectFuture(Future[T]):
         from flamepy._calls.streams import Items
 
         extra = self._rare()
-        if "items" not in extra:  # one thread calls this, so nobody else makes them
-            extra["items"] = Items(self)
-            self._bound().streams.add(self)
-            self.notify()
+        if "items" in extra:  # the task is tried again, on a worker that has not heard how many were wanted
+            extra["items"].say_again()
+            return
+        extra["items"] = Items(self)  # one thread calls this, so nobody else makes them
+        self._bound().streams.add(self)
+        self.notify()
 
     def stream(self, data: bytes, buffers: Sequence[Buffer]) -> None:
         self._rare()["items"].append(data, buffers)
@@ -437,7 +439,7 @@ class ObjectFuture(Future[T]):
         if condition is not None:
             with condition:
                 condition.notify_all()
-        for watcher in self._rare().get("watchers", ()):
+        for watcher in tuple(self._rare().get("watchers", ())):
             watcher(self)
 
     # ------------------------------------------------------------------ the executor's side (concurrent.futures.Future)

@@ -65,6 +65,10 @@ class Items:
     def append(self, data: bytes, buffers: Sequence[Buffer]) -> None:
         self._arrived.append((data, buffers))
 
+    def say_again(self) -> None:
+        if self._granted:
+            self._future._bound().session.grant(self._future, self._granted)
+
     def let_all_come(self) -> None:
         """Whoever waits for the end waits for all of them."""
         with self._counting:

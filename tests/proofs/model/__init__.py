@@ -1,0 +1,1 @@
+"""Models of the task path, explored exhaustively: `make prove`."""
