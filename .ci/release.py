@@ -22,6 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "dist"
 PROJECTS = (ROOT, ROOT / "sdk", ROOT / "sdk" / "flmctl", *sorted((ROOT / "plugins").iterdir()))
+UV = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
 VERSIONED = tuple(ROOT / name for name in ("flame_host/__init__.py", "sdk/src/flamepy/__init__.py"))
 _VERSION = re.compile(r'(?m)^(version|__version__) = "([^"]+)"')
 _PIN = re.compile(r'("flame-[\w-]+(?:\[[\w,]+\])?)==([\w.]+)"')
@@ -65,7 +66,7 @@ def build(target: Path = DIST) -> list[Path]:
     """A wheel and an sdist of each; the wheel is made of the sdist, as an installer without wheels would."""
     shutil.rmtree(target, ignore_errors=True)
     for project in PROJECTS:
-        subprocess.run(["uv", "build", "-q", "--no-build-isolation", "--python", sys.executable, "-o", target, project], check=True)
+        subprocess.run([UV, "build", "-q", "--no-build-isolation", "--python", sys.executable, "-o", target, project], check=True)
     return sorted(target.glob("*.whl"))
 
 

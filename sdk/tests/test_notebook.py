@@ -17,6 +17,12 @@ pytest.importorskip("ipykernel")
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
+
+@pytest.fixture(autouse=True)
+def shown(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FLAME_PROGRESS")
+
+
 MAKE = "rr = Runner('book')\nsvc = rr.service(work.answer)\nprint(svc().get())"
 EDIT = "from pathlib import Path\nPath('work.py').write_text('def answer():\\n    return 42\\n')\nimport importlib\nimportlib.reload(work)"
 MAP = "import time\ndef slow(n):\n    time.sleep(0.1)\n    return n\nsum(rr.service(slow).map(range(20)))"

@@ -11,6 +11,12 @@ from pathlib import Path
 
 import pytest
 
+
+@pytest.fixture(autouse=True)
+def shown(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FLAME_PROGRESS")
+
+
 PROGRAM = """
 import logging, sys, time
 from flamepy import Runner

@@ -6,6 +6,7 @@ import concurrent.futures.thread  # noqa: F401  (it registers an end of its own,
 import contextlib
 import hashlib
 import inspect
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -181,5 +182,7 @@ def _finish() -> None:
         executor.shutdown(wait=True)
 
 
+# In a forked child the calls are the parent's to wait for.
+os.register_at_fork(after_in_child=_executors.clear)
 # The door the standard library's own executors use, last in first out: atexit would be too late to start another thread.
 threading._register_atexit(_finish)  # type: ignore[attr-defined]
