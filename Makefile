@@ -3,26 +3,36 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
+# What a user gets by installing the client, and what a developer adds.
+DEFAULTS := $(addprefix plugins/flame-,archive-tar archive-zip cache-local fetch-file install-uv serialize-cloudpickle)
 MEMBERS := $(wildcard plugins/*) sdk
+USED := $(VENV)/.used
 STAMP := $(VENV)/.installed
 # Tests run commands of the environment by name: uv, flame, flame-host.
 TOOLS := PATH="$(CURDIR)/$(BIN):$$PATH"
 CHAOS ?= --minutes 10 --seed 1 2 3 --threads 1 3 8 --foreign-load
+INSTALL = $(UV) pip install -q --python $(BIN)/python -c constraints.txt
 
-.PHONY: demo test check bench faults soak fuzz prove sbom docs protos format clean
+.PHONY: help demo test check bench faults soak fuzz prove sbom docs serve-docs protos format release version clean
 .DEFAULT_GOAL := help
 
 help:
 	@grep -E '^## ' Makefile | sed 's/## /  make /'
 
-$(STAMP): pyproject.toml constraints.txt $(addsuffix /pyproject.toml,$(MEMBERS))
+$(BIN)/python:
 	@command -v uv >/dev/null 2>&1 || { test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/pip install -q uv; }; }
 	@test -x $(BIN)/python || $(UV) venv -q $(VENV) --python "$$(command -v $(PYTHON))"
-	$(UV) pip install -q --python $(BIN)/python -c constraints.txt --group dev -e . $(addprefix -e ./,$(MEMBERS)) "flame-host[grpc]"
+
+$(USED): pyproject.toml constraints.txt $(addsuffix /pyproject.toml,$(DEFAULTS) sdk) | $(BIN)/python
+	$(INSTALL) -e . $(addprefix -e ./,$(DEFAULTS) sdk)
 	@touch $@
 
-## demo     run the quickstart example in an environment of its own
-demo: $(STAMP)
+$(STAMP): $(USED) $(addsuffix /pyproject.toml,$(MEMBERS))
+	$(INSTALL) --group dev -e . $(addprefix -e ./,$(MEMBERS)) "flame-host[grpc]"
+	@touch $@
+
+## demo     run the quickstart example, with what a user installs and nothing else
+demo: $(USED)
 	@cd examples/quickstart && PYTHONPATH=src ../../$(BIN)/python main.py
 
 ## test     the whole test suite
@@ -64,6 +74,23 @@ sbom: $(STAMP)
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible --of JSON -o dist/sbom.cdx.json build/sbom/bin/python
 	@rm -rf build/sbom
 
+## docs     build the site into site/, every link checked
+docs: $(STAMP)
+	$(INSTALL) --group docs
+	$(BIN)/python docs/build.py
+
+## serve-docs  the site at http://127.0.0.1:8000, built anew as pages change
+serve-docs: docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+## release  build every distribution into dist/, check its contents and metadata, and use it from an empty environment
+release: $(STAMP)
+	$(TOOLS) $(BIN)/python .ci/release.py dist
+
+## version  write the version V into every distribution:  make version V=0.2.0
+version:
+	$(PYTHON) .ci/release.py version $(V)
+
 ## prove    explore every interleaving of the task path's models; some minutes (ARGS=--traces shows what each old fault leads to)
 prove: $(STAMP)
 	cd tests/proofs && ../../$(BIN)/python -m model $(ARGS)
@@ -77,4 +104,4 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) dist site .mypy_cache .ruff_cache .pytest_cache

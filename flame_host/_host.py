@@ -159,13 +159,18 @@ class Host:
 
         return remove
 
-    def add_event_sink(self, sink: Callable[[Event], None]) -> None:
-        """Tell a callable at once what goes on, in the thread that does it: it must be quick."""
-        self._event_sinks.append(sink)
-
     def log(self, record: LogRecord) -> None:
         for sink in self._log_sinks:
             sink(record)
+
+    def add_event_sink(self, sink: Callable[[Event], None]) -> Callable[[], None]:
+        """Call it with every event, at once, in the thread it happens in, so it must be quick; returns a function that stops that."""
+        self._event_sinks = [*self._event_sinks, sink]
+
+        def remove() -> None:
+            self._event_sinks = [other for other in self._event_sinks if other is not sink]
+
+        return remove
 
     def observe(self, event: Event) -> None:
         for sink in self._event_sinks:

@@ -35,6 +35,7 @@ def offline_host(monkeypatch: pytest.MonkeyPatch, host_root: Path, wheelhouse: P
     """The environment of a user whose host installs from the wheelhouse only."""
     for name in [name for name in os.environ if name.startswith("FLAME_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("FLAME_PROGRESS", "0")  # on a busy machine anything may take a second, and be said to
     monkeypatch.setenv("FLAME_HOST_ROOT", str(host_root))
     monkeypatch.setenv("FLAME_HOST_WHEELHOUSE", str(wheelhouse))
     monkeypatch.setenv("FLAME_HOST_OFFLINE", "1")

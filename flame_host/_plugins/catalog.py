@@ -137,7 +137,7 @@ class Catalog:
     def _find(self, family: str, key: str) -> object:
         entry = self._providers[family].get(key)
         if entry is None:
-            raise no_provider(family, key, self._providers[family], distribution_of(family, key))
+            raise no_provider(family, key, self._providers[family])
         return entry[0]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,7 +17,8 @@ from types import ModuleType
 
 import pluggy
 
-from flame_host.api import API_VERSION, ENTRY_POINT_GROUP, PluginError
+from flame_host import __version__
+from flame_host.api import API_VERSION, ENTRY_POINT_GROUP, PluginError, distribution_of, near_name
 from flame_host.api import hookspecs as specs
 
 
@@ -66,9 +68,16 @@ class Selection:
 
 @dataclass(frozen=True)
 class Found:
+    """An entry point, and what its distribution says of itself.
+
+    Attributes:
+        wants: its requirement of flame-host, when it names one.
+    """
+
     entry_point: EntryPoint
     distribution: str
     version: str
+    wants: str = ""
 
 
 def load_plugins(
@@ -100,7 +109,7 @@ def load_plugins(
             both = f"{earlier.distribution}, {found.distribution}"
             record.reason = f"plugin name {entry_point.name!r} is taken by {earlier.distribution}; uninstall one of {both}"
             continue
-        loaded = _load(entry_point, record, selection)
+        loaded = _load(found, record, selection)
         if loaded is not None:
             modules.append((record, loaded))
     return modules, records
@@ -126,20 +135,41 @@ def scan() -> list[Found]:
     for distribution in distributions():
         for entry_point in distribution.entry_points:
             if entry_point.group == ENTRY_POINT_GROUP:
-                name, version = _identity(distribution)
-                found.setdefault((entry_point.name, entry_point.value, name), Found(entry_point, name, version))
+                name, version, wants = _identity(distribution)
+                found.setdefault((entry_point.name, entry_point.value, name), Found(entry_point, name, version, wants))
     return sorted(found.values(), key=lambda item: (item.entry_point.name, item.distribution))
 
 
-def _identity(distribution: Distribution) -> tuple[str, str]:
+_HOST = re.compile(r"flame[-_.]host(?![\w.-])", re.IGNORECASE)
+
+
+def _identity(distribution: Distribution) -> tuple[str, str, str]:
     metadata = distribution.metadata
-    return metadata["Name"] or "?", metadata["Version"] or "?"
+    wants = next((line for line in metadata.get_all("Requires-Dist") or () if _HOST.match(line)), "")
+    return metadata["Name"] or "?", metadata["Version"] or "?", wants
 
 
-def _load(entry_point: EntryPoint, record: PluginRecord, selection: Selection) -> ModuleType | None:
+def _other_version(wants: str) -> bool:
+    """Whether a plugin was made for another flame-host than this one; what its installer would not have allowed, had it been asked."""
+    if not wants or wants.partition("==")[2] == __version__:
+        return False
+    from packaging.requirements import InvalidRequirement, Requirement
+
+    try:
+        return not Requirement(wants).specifier.contains(__version__, prereleases=True)
+    except InvalidRequirement:
+        return False
+
+
+def _load(found: Found, record: PluginRecord, selection: Selection) -> ModuleType | None:
+    entry_point = found.entry_point
     refusal = selection.refusal(entry_point.name)
     if refusal:
         record.status, record.reason = Status.DISABLED, refusal
+        return None
+    if _other_version(found.wants):
+        record.status = Status.INCOMPATIBLE
+        record.reason = f"{found.distribution} {found.version} wants {found.wants}, this is {__version__}; install both in one version"
         return None
     try:
         module = importlib.import_module(entry_point.value)
@@ -177,9 +207,19 @@ def hook_names() -> list[str]:
     return sorted(name for name in vars(manager.hook) if name.startswith("flame_"))
 
 
-def no_provider(family: str, name: str, offered: Iterable[str], distribution: str) -> PluginError:
-    known = ", ".join(sorted(offered)) or "none"
+def no_provider(family: str, name: str, offered: Iterable[str]) -> PluginError:
+    """What is missing, and how to get it; a name that nobody knows is not advised to be installed."""
+    names = sorted(offered)
+    distribution, near = distribution_of(family, name), near_name(family, name, names)
+    if distribution:
+        hint = f"pip install {distribution}, or choose one of those on offer"
+    elif near:
+        hint = f"did you mean {near!r}?"
+    elif family == "engines" and name in ("http", "https", "grpc", "ray"):
+        hint = "engines of clusters are plugins, and none for this scheme is installed; without an engine, programs run on this machine"
+    else:
+        hint = "choose one of those on offer, or install the plugin that brings it"
     return PluginError(
-        f"no {family[:-1]} named {name!r}; on offer: {known}",
-        hint=f"pip install {distribution}, or choose one of those on offer; `flame-host plugins` shows why a plugin is not active",
+        f"no {family[:-1]} named {name!r}; on offer: {', '.join(names) or 'none'}",
+        hint=f"{hint}; `flame plugins` shows what is installed, and why a plugin is not active",
     )

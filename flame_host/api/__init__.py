@@ -74,7 +74,7 @@ from flame_host.api.models import (
     buffer_size,
     buffer_view,
 )
-from flame_host.api.negotiation import Want, Wants, distribution_of, negotiate
+from flame_host.api.negotiation import Want, Wants, distribution_of, near_name, negotiate
 from flame_host.api.policy import check_format, decoders, denies, intersect_policies, parse_policy
 from flame_host.api.providers import (
     Archiver,
@@ -185,6 +185,7 @@ __all__ = [
     "hookimpl",
     "intersect_policies",
     "last_lines",
+    "near_name",
     "negotiate",
     "parse_policy",
     "requirements_file",

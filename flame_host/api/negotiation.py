@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,19 +13,19 @@ from flame_host.api.policy import denies, parse_policy
 REST = "*"
 """As the last name of a list: "and whatever else both sides have"."""
 
-_PREFIXES = {
-    "stores": "flame-fetch",
-    "archivers": "flame-archive",
-    "installers": "flame-install",
-    "serializers": "flame-serialize",
-    "caches": "flame-cache",
-    "engines": "flame-engine",
-    "observers": "flame-observe",
-    "deployers": "flame-deploy",
+_DISTRIBUTIONS = {
+    "stores": {"file": "flame-fetch-file", "http": "flame-fetch-http", "https": "flame-fetch-http", "s3": "flame-fetch-s3"},
+    "archivers": {
+        **dict.fromkeys(("tar", "tar.gz", "tar.bz2", "tar.xz"), "flame-archive-tar"),
+        "zip": "flame-archive-zip",
+    },
+    "installers": {"uv": "flame-install-uv", "pip": "flame-install-pip"},
+    "serializers": {"cloudpickle": "flame-serialize-cloudpickle", "msgpack": "flame-serialize-msgpack"},
+    "caches": {"local": "flame-cache-local"},
+    "engines": {"local": "flame-host", "inline": "flame-host"},
+    "deployers": {"directory": "flame-host-sdk"},
 }
-
-_BROUGHT_BY = {"tar.gz": "tar", "tar.bz2": "tar", "tar.xz": "tar", "https": "http"}
-"""Names whose distribution is called after another."""
+"""What brings the names we know of, and nothing else: to advise a name made of a typing error would be to advise a stranger's code."""
 
 FAMILIES = ("stores", "archivers", "installers", "serializers", "caches")
 """The families a plan decides on, in the order problems are reported."""
@@ -125,6 +126,8 @@ def _problem(
     reasons = [f"{name}: {refusals[name]}" for name in (named or refusals) if name in refusals]
     if missing and missing not in refusals:
         reasons.insert(0, f"{missing}: the {side} does not have it")
+    if missing and (near := near_name(family, missing, (*ours, *theirs))):
+        reasons.append(f"did you mean {near!r}?")
     return Problem(
         family=family,
         wanted=want.names,
@@ -137,5 +140,11 @@ def _problem(
 
 
 def distribution_of(family: str, name: str) -> str:
-    """The distribution that by convention brings a provider: ``("archivers", "tar.zst")`` → ``flame-archive-zst``."""
-    return f"{_PREFIXES[family]}-{_BROUGHT_BY.get(name, name.removeprefix('tar.'))}"
+    """The distribution that brings a provider, ``("archivers", "tar.xz")`` → ``flame-archive-tar``; empty when we know of none."""
+    return _DISTRIBUTIONS.get(family, {}).get(name, "")
+
+
+def near_name(family: str, name: str, offered: Sequence[str]) -> str:
+    """The name on offer, or one known to exist, that was probably meant; empty when there is none like it."""
+    near = difflib.get_close_matches(name, [*offered, *_DISTRIBUTIONS.get(family, {})], 1, 0.7)
+    return near[0] if near and near[0] != name else ""

@@ -1,4 +1,4 @@
-"""``flame-host env``: what stands in the host's directory, how large it is, who uses it, and away with the rest.
+"""``flame env``: what stands in the host's directory, how large it is, who uses it, and away with the rest.
 
 The client mounts the same application as ``flame env``.
 """
@@ -88,7 +88,7 @@ def _one(key: str) -> EntryInfo:
     if len(exact or found) == 1:
         return (exact or found)[0]
     if not found:
-        raise ConfigError(f"nothing has a key that begins with {key!r}", hint="see `flame-host env list`")
+        raise ConfigError(f"nothing has a key that begins with {key!r}", hint="see `flame env list`")
     raise ConfigError(f"{key!r} begins {len(found)} keys: {', '.join(entry.key for entry in found)}", hint="write more of it")
 
 

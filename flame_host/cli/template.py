@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
@@ -56,15 +55,9 @@ def render(facts: Mapping[str, Any], capabilities: Capabilities) -> str:
     return head + yaml.safe_dump(dict(facts), sort_keys=False, allow_unicode=True, width=1 << 20)
 
 
-def template(
-    name: Annotated[str, typer.Option(help="Name to register the host under.")] = "flame-host",
-    python: Annotated[Path, typer.Option(help="The interpreter flame-host is installed for, as the nodes see it.")] = Path(sys.executable),
-    env: Annotated[list[str] | None, typer.Option(help="KEY=VALUE for the host's processes; may be repeated.")] = None,
-    max_instances: Annotated[int, typer.Option(help="Most executors of a session.", min=1)] = 1_000_000,
-    delay_release: Annotated[int, typer.Option(help="Seconds an idle executor is kept.", min=0)] = 60,
-) -> None:
-    """Print the registration of this host for a Flame cluster."""
-    pairs = [entry.partition("=") for entry in env or ()]
+def print_template(name: str, python: str, variables: Sequence[str], max_instances: int, delay_release: int) -> None:
+    """``flame-host template``."""
+    pairs = [entry.partition("=") for entry in variables]
     for key, separator, _ in pairs:
         if not key or not separator:
             raise typer.BadParameter(f"{key!r} is not KEY=VALUE", param_hint="--env")
@@ -72,7 +65,7 @@ def template(
     facts = registration(
         capabilities,
         name=name,
-        python=python,
+        python=Path(python),
         environments={key: value for key, _, value in pairs},
         max_instances=max_instances,
         delay_release=delay_release,

@@ -113,6 +113,8 @@ class InlineSession:
                 value = self._call(method, data, buffers, references)
                 result = self._encode(task, value)
             except BaseException as error:
+                if isinstance(error, Exception) and os.environ.get("FLAME_POST_MORTEM"):
+                    _post_mortem(error)
                 self._counts["failed"] += 1
                 kind = "exit" if isinstance(error, SystemExit) else "raised"
                 if isinstance(error, _Unpicklable):
@@ -210,6 +212,20 @@ class _Unpicklable(Exception):
     def __init__(self, cause: Exception) -> None:
         super().__init__(str(cause))
         self.cause = cause
+
+
+def _post_mortem(error: Exception) -> None:
+    """Stop in a debugger where a task has failed, with its variables: ``flame debug``."""
+    import pdb
+    import sys
+    import traceback
+
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    sys.stderr.write("".join(traceback.format_exception(type(error), error, trace)))
+    sys.stderr.write("flame debug: the task failed here; `c` goes on with the program, `q` ends the session\n")
+    pdb.post_mortem(trace)
 
 
 def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:

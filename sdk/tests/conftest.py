@@ -25,6 +25,7 @@ def project(tmp_path: Path, host_root: Path, monkeypatch: pytest.MonkeyPatch) ->
     home = tmp_path / "home"
     directory = home / "project"
     directory.mkdir(parents=True)
+    monkeypatch.setenv("FLAME_PROGRESS", "0")  # on a busy machine anything may take a second, and be said to
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("FLAME_HOST_ROOT", str(host_root))
     monkeypatch.chdir(directory)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError
 
 import pytest
-from flamepy import ObjectFuture
+from flamepy import ConfigError, ObjectFuture, Runner
 from flamepy._calls.session import Source
 from flamepy._calls.submission import CallSite
 
@@ -124,3 +124,31 @@ def test_many_arguments_finishing_in_many_threads_submit_once(bench: Bench) -> N
     assert session.submitted == [""]
     session.run()
     assert total.get(1) == 40
+
+
+def test_calls_of_the_same_content_are_made_once_when_asked_for(local: Runner) -> None:
+    import time
+
+    service = local.service(time.monotonic_ns, memo=True)
+    assert service().get() == service().get()
+
+    def stamp(a: object, b: int = 0) -> float:
+        return time.monotonic()
+
+    stamped = local.service(stamp, memo=True)
+    shared = local.put_object(1)
+    assert stamped([1, 2], b=1) is stamped([1, 2], b=1)
+    assert stamped(shared) is stamped(shared)
+    assert stamped([1, 2]) is not stamped([1, 3])
+    with pytest.raises(ConfigError, match="for functions"):
+        local.service(stamp, memo=True, stateful=True)
+
+
+def test_a_call_that_failed_is_made_again(local: Runner) -> None:
+    def broken() -> None:
+        raise ValueError
+
+    service = local.service(broken, memo=True)
+    first = service()
+    assert first.exception() is not None
+    assert service() is not first

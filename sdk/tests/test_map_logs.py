@@ -99,7 +99,10 @@ def test_a_hundred_thousand_tasks_take_constant_memory(local: Runner) -> None:
     assert peaks[1] < peaks[0] + 4_000_000
 
 
-def test_a_progress_bar_is_drawn_only_when_asked_or_on_a_terminal(runner: Runner, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_progress_bar_is_drawn_only_when_asked_or_on_a_terminal(
+    runner: Runner, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FLAME_PROGRESS")
     list(runner.service(square).map(range(10)))
     assert capsys.readouterr().err == ""
     list(runner.service(time.sleep).map([0.1] * 14, progress=True))

@@ -43,3 +43,13 @@ def test_an_engine_that_is_missing_is_told(write: Callable[..., Path], project: 
     done = run(project, "--flame-engine=nowhere")
     assert done.returncode == 1
     assert "no engine named 'nowhere'" in done.stdout
+
+
+def test_a_fixture_sends_the_project_as_the_program_would(write: Callable[..., Path], project: Path) -> None:
+    write("pyproject.toml", '[project]\nname = "mine"\nversion = "1"\n')
+    write("words.txt", "one two")
+    write("work.py", "from pathlib import Path\ndef count():\n    return len((Path(__file__).parent / 'words.txt').read_text().split())\n")
+    test = "import work\ndef test_it(flame_project_runner):\n    assert flame_project_runner.service(work.count)().get() == 2\n"
+    write("tests/test_mine.py", test)
+    done = run(project, "--rootdir=.", "--import-mode=importlib", "-o", "pythonpath=.")
+    assert "1 passed" in done.stdout, done.stdout

@@ -489,7 +489,7 @@ def test_submit_and_executor_work_like_the_standard_librarys(runner: Runner) -> 
         assert list(executor.map(add, range(5), range(5))) == [0, 2, 4, 6, 8]
         done, _ = concurrent.futures.wait([executor.submit(add, i) for i in range(5)])
         assert len(done) == 5
-    with pytest.raises(ClosedError):
+    with pytest.raises(RuntimeError):
         executor.submit(add, 1)
     assert runner.submit(add, 1).get() == 11
 

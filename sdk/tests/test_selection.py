@@ -103,5 +103,5 @@ def test_data_is_told_from_50_mb_on_and_refused_beyond_the_limit(project: Path, 
     write(".flameignore", "/data/raw/\n")
     assert files_of() == ["code.py", "data/b.bin"]
     assert not caplog.text
-    with pytest.raises(ConfigError, match="no amount of bytes"):
+    with pytest.raises(ConfigError, match="no size"):
         files_of(package_limit="much")

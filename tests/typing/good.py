@@ -31,7 +31,18 @@ with Runner("typed") as rr:
     assert_type(rr.service(later)("x"), ObjectFuture[bytes])
     for value in service.map([1, 2]):
         assert_type(value, int)
+    assert_type(service(service(1)), ObjectFuture[int])
+    assert_type(service(service(1), 2), ObjectFuture[int])
+    assert_type(service(1, service(2)), ObjectFuture[int])
+    assert_type(service(rr.put_object(1)), ObjectFuture[int])
+    assert_type(service.options(timeout=1)(service(1)), ObjectFuture[int])
+    assert_type(rr.executor().submit(add, 1).result(), int)
+    assert_type(rr.submit(int, "3"), ObjectFuture[int])
+    bound = rr.service(Counter().add)
+    assert_type(bound(bound(1)), ObjectFuture[int])
     counter = rr.service(Counter)
+    counter.add(counter.add(1))
+    counter.methods.add(1).get()
     counter.add(1).get()
     rr.service(Counter()).add(2)
 

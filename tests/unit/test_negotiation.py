@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flame_host.api import Capabilities, Capability, NegotiationError, Want, Wants, intersect_policies, negotiate
@@ -96,6 +96,7 @@ wanted = st.lists(st.one_of(names, st.just("*")), max_size=4, unique=True).map(
 )
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)  # of a busy machine, which says nothing about what is tested
 @given(client=st.fixed_dictionaries(dict.fromkeys(FAMILIES, offers)), host=st.fixed_dictionaries(dict.fromkeys(FAMILIES, offers)),
        wants=st.dictionaries(st.sampled_from(FAMILIES), wanted))  # fmt: skip
 def test_the_line_that_is_advised_works(client, host, wants):

@@ -79,10 +79,10 @@ def test_the_first_plugin_has_ten_lines_and_works_once_installed(tmp_path: Path)
     variables = {**os.environ, "PYTHONPATH": str(tmp_path), "FLAME_HOST_ROOT": str(tmp_path / "root")}
 
     listed = _python(variables, "-m", "flame_host.cli", "plugins", "--json")
-    record = next(record for record in json.loads(listed) if record["name"] == "observe-print")
+    record = next(record for record in json.loads(listed)["plugins"] if record["name"] == "observe-print")
     assert (record["status"], record["distribution"], record["offers"]) == ("active", "flame-observe-print", ["observers:print"])
     blocked = json.loads(_python(variables, "-m", "flame_host.cli", "-p", "no:observe-print", "plugins", "--json"))
-    assert next(record for record in blocked if record["name"] == "observe-print")["status"] == "disabled"
+    assert next(record for record in blocked["plugins"] if record["name"] == "observe-print")["status"] == "disabled"
 
     use = "import time; from flame_host import Host; from flame_host.api import Event; Host().observe(Event('hello', 0, detail='world'))"
     assert _python(variables, "-c", f"{use}; time.sleep(1)").strip() == "hello world"

@@ -129,7 +129,34 @@ def test_asking_for_what_is_not_there_says_what_there_is_and_what_to_install():
     with pytest.raises(PluginError) as caught:
         Catalog().archiver("tar.lz4")
     assert "tar.gz" in str(caught.value)
-    assert "pip install flame-archive-lz4" in str(caught.value)
+    assert "pip install" not in str(caught.value)  # nobody has registered that name; whoever does may be anybody
+
+
+def test_a_name_written_wrongly_is_corrected_and_a_known_one_is_installed():
+    with pytest.raises(PluginError, match="did you mean 'local'"):
+        Catalog().engine("locl")
+    with pytest.raises(PluginError, match="pip install flame-archive-zip"):
+        Catalog(Selection(only=("fake",))).archiver("zip")
+
+
+def test_what_is_advised_to_be_installed_exists_and_brings_the_name():
+    from flame_host.api.negotiation import _DISTRIBUTIONS
+
+    plugins = {path.name for path in (Path(__file__).parents[2] / "plugins").iterdir()}
+    capabilities = Catalog().capabilities()
+    for family, names in _DISTRIBUTIONS.items():
+        assert {capability.name: capability.distribution for capability in capabilities.of(family)} == names
+        assert set(names.values()) - {"flame-host", "flame-host-sdk"} <= plugins
+
+
+def test_a_plugin_made_for_another_version_of_the_host_is_not_imported(install: Install, tmp_path: Path):
+    module = install("older", GOOD.format(name="old"))
+    metadata = tmp_path / "fake_older-1.0.dist-info" / "METADATA"
+    metadata.write_text(metadata.read_text() + "Requires-Dist: flame-host[grpc]==0.0.1\n")
+    record = record_of(Catalog(), "fake-older")
+    assert record.status is Status.INCOMPATIBLE
+    assert "wants flame-host[grpc]==0.0.1" in record.reason
+    assert module not in sys.modules
 
 
 def test_a_format_of_another_major_version_is_refused_unread():

@@ -15,6 +15,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from flame_host.api import Application as Application
     from flame_host.api import ApplicationExistsError as ApplicationExistsError
@@ -82,7 +84,6 @@ if TYPE_CHECKING:
     from flamepy.service import run as run
 
 _HOME = {
-    "flame_host": "__version__",
     "flame_host.api": (
         "Application ApplicationExistsError ApplicationNotFoundError CallOptions ClosedError ConfigError FlameError NegotiationError "
         "NotSerializableError ObjectNotFoundError PackageError Plan RemoteError Resources SessionNotFoundError StateLostError "
@@ -108,7 +109,7 @@ _HOME = {
 }
 _MODULES = ("agent", "cache", "core", "flash", "rl", "runner", "runpy", "service")
 _WHERE = {name: module for module, names in _HOME.items() for name in names.split()}
-__all__ = sorted(_WHERE)
+__all__ = sorted(["__version__", *_WHERE])
 
 
 def __getattr__(name: str) -> object:

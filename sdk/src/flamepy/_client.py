@@ -52,9 +52,10 @@ class Client:
 
     def __init__(self, endpoint: str) -> None:
         from flame_host import Host
+        from flamepy._calls.activity import Activity
         from flamepy._calls.logs import TaskLogs
-        from flamepy._package.progress import Installations
 
+        _same_version()
         self.endpoint = endpoint
         self.host: Host = Host()
         self.connection: Connection = self.host.connect(endpoint)
@@ -62,9 +63,8 @@ class Client:
         self.users = 0
         self.travelling: dict[str, ByValue] = {}
         self.policies: dict[str, Mapping[str, str]] = {"": _configured_policy()}
-        self._remove_sink = self.host.add_log_sink(self.logs)
-        self.installations = Installations()
-        self.host.add_event_sink(self.installations)
+        self.activity = Activity()
+        self._remove_sinks = (self.host.add_log_sink(self.logs), self.host.add_event_sink(self.activity.observe))
 
     def serializer(self, plan: Plan) -> Serializer:
         return self._allowed(plan.serializer)
@@ -109,7 +109,21 @@ class Client:
                 travelling.close()
             self.connection.close()
         finally:
-            self._remove_sink()
+            self.activity.end()
+            for remove in self._remove_sinks:
+                remove()
+
+
+def _same_version() -> None:
+    """What pip would not have installed together was installed with --no-deps, or in two steps: say so before it fails in a riddle."""
+    import flame_host
+    import flamepy
+
+    if flamepy.__version__ != flame_host.__version__:
+        raise ConfigError(
+            f"flame-host-sdk is {flamepy.__version__} and flame-host is {flame_host.__version__}; they work together only in one version",
+            hint=f'pip install --upgrade "flame-host-sdk=={flamepy.__version__}"',
+        )
 
 
 def acquire(endpoint: str) -> Client:
@@ -192,6 +206,9 @@ os.register_at_fork(after_in_child=_forget)
 # ---------------------------------------------------------------------- opening sessions
 
 
+_SERVICE_OPTIONS = ("warmup", "min_instances", "max_instances", "retries", "timeout", "priority", "checkpoint", "limits", "session_id")
+
+
 def open_source(
     client: Client,
     application: Application,
@@ -209,8 +226,11 @@ def open_source(
     **spec: Any,
 ) -> tuple[Source, bool]:
     """Open a session for an execution object; returns it, and whether its calls keep their order."""
+    from flamepy._calls.errors import remember_limits
     from flamepy._calls.session import Source
+    from flamepy._config.keywords import check_service
 
+    check_service(execution_object, autoscale, stateful, {"warmup": warmup, **spec}, _SERVICE_OPTIONS)
     ordered = (not is_function(execution_object) if stateful is None else stateful) if autoscale is None else not autoscale
     if spec.get("checkpoint") and not ordered:
         raise ConfigError("checkpoint= is for services that keep a state", hint="serve a class or an instance, or say stateful=True")
@@ -224,7 +244,7 @@ def open_source(
     session = client.connection.open_session(
         SessionSpec(
             application=application.name,
-            common_data=_stable(client, application.name, _encode_code(serializer, served)),
+            common_data=_stable(client, application.name, _encode_served(serializer, served, execution_object, application)),
             session_id=session_id,
             stateful=ordered,
             instantiate=inspect.isclass(execution_object),
@@ -234,6 +254,7 @@ def open_source(
         )
     )
     label = name_of(execution_object)
+    remember_limits(session.session_id, spec.get("limits"))
     client.logs.watch(session.session_id, label, logs, logger)
     source = Source(client.connection, session, serializer, application=application.name, label=label, logs=client.logs)
     return source, ordered
@@ -255,6 +276,22 @@ def _encode(serializer: Serializer, value: object, dumps: Any = None) -> Payload
     buffers: list[Buffer] = []
     data = (dumps or serializer.dumps)(value, buffers=buffers)
     return Payload(f"{serializer.name}/{serializer.version}", data, tuple(buffers))
+
+
+def _encode_served(serializer: Serializer, served: Any, execution_object: Any, application: Application) -> Payload:
+    try:
+        return _encode_code(serializer, served)
+    except NotSerializableError as error:
+        if "executes-code" not in serializer.traits and application.python_version:
+            error.hint = (
+                f"for workers of Python {application.python_version} code travels by its import path: move {name_of(execution_object)} "
+                "to a module of the project, or leave python_version out"
+            )
+        if error.path.startswith(("global", "closure")):
+            error.hint = (
+                f"make it within {name_of(execution_object)}, or in a class whose instances are made in the worker: rr.service(Class)"
+            )
+        raise
 
 
 def _encode_code(serializer: Serializer, served: Any) -> Payload:

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("flame").addoption(
         "--flame-engine",
-        default="inline",
+        default="",
         metavar="ENDPOINT",
-        help="engine for the flame fixtures: inline (default), local, or an endpoint",
+        help="engine for the flame fixtures: inline, local, or an endpoint; by default inline, and local where the project is sent",
     )
 
 
 @pytest.fixture(scope="session")
 def flame_engine(request: pytest.FixtureRequest) -> str:
     """The engine that `flame_runner` uses; override it, or say ``--flame-engine=local``."""
-    return str(request.config.getoption("--flame-engine"))
+    return str(request.config.getoption("--flame-engine") or "inline")
 
 
 @pytest.fixture
@@ -49,3 +49,10 @@ def make_flame_runner(flame_engine: str) -> Iterator[Callable[..., Runner]]:
 def flame_runner(make_flame_runner: Callable[..., Runner]) -> Runner:
     """An open Runner without a package: the code under test travels by value, or is importable where the workers run."""
     return make_flame_runner()
+
+
+@pytest.fixture
+def flame_project_runner(make_flame_runner: Callable[..., Runner], request: pytest.FixtureRequest) -> Runner:
+    """An open Runner that sends the project pytest runs in, to worker processes unless ``--flame-engine`` says otherwise."""
+    engine = request.config.getoption("--flame-engine") or "local"
+    return make_flame_runner(package=True, project=request.config.rootpath, engine=engine)

@@ -68,6 +68,13 @@ def test_a_link_that_leads_out_by_another_link_is_refused(write, tmp_path: Path)
     assert {problem.file for problem in caught.value.problems} == {"a.txt", "b.txt"}
 
 
+def test_a_link_that_leads_nowhere_is_refused(write) -> None:
+    root = write(APP)
+    (root / "data.txt").symlink_to("gone.txt")
+    with pytest.raises(BuildError, match=r"data\.txt: is a link to gone\.txt, which is not there"):
+        build_project(root)
+
+
 @pytest.mark.parametrize("absolute", [True, False])
 def test_a_link_to_a_secret_of_the_project_is_refused(write, absolute: bool) -> None:
     root = write({"app.py": APP, ".env": "TOKEN=hunter2"})

@@ -64,8 +64,8 @@ def test_a_dependency_that_is_not_declared_fails_the_build(write) -> None:
 
 def test_an_archive_over_the_limit_is_refused_with_the_largest_parts(write) -> None:
     root = write(APP)
-    (root / "weights.bin").write_bytes(os.urandom(300_000))
-    with pytest.raises(BuildError, match=r"KiB are allowed. The largest parts: weights\.bin 293"):
+    (root / "weights.bin").write_bytes(os.urandom(900_000))
+    with pytest.raises(BuildError, match=r"KiB are allowed. The largest parts: weights\.bin 878\.9"):
         build_project(root, size_limit=100_000)
     assert not (root / ".flash" / "archive.tar.gz").exists()
 

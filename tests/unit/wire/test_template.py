@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import pytest
-import typer
 import yaml
 from typer.testing import CliRunner
 
 from flame_host.api import Capabilities, Capability, ConfigError
-from flame_host.cli.template import template
+from flame_host.cli import app
 from flame_host.wire.convert import CAPABILITIES_VARIABLE, capabilities_from_text, capabilities_to_text
 
 OFFER = Capabilities(
@@ -24,9 +23,7 @@ OFFER = Capabilities(
 @pytest.fixture
 def command(tmp_path, monkeypatch):
     monkeypatch.setenv("FLAME_HOST_ROOT", str(tmp_path))
-    app = typer.Typer()
-    app.command()(template)
-    return lambda *arguments: CliRunner().invoke(app, arguments)
+    return lambda *arguments: CliRunner().invoke(app, ["template", *arguments])
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"families": {"a": [[]]}, "python": "", "platform": ""}'])

@@ -91,7 +91,13 @@ def _sources(request: InstallRequest) -> list[str]:
 
 def _hint(output: str, request: InstallRequest) -> str:
     if request.offline:
-        return f"offline, so everything has to be in the wheelhouse: {', '.join(request.wheelhouse) or 'none is set'}"
+        wheels = ", ".join(request.wheelhouse) or "none is set, FLAME_HOST_WHEELHOUSE names one"
+        return f"offline, so everything has to be in the wheelhouse: {wheels}"
+    if "Failed to establish a new connection" in output or "Could not fetch URL" in output:
+        return (
+            "the package index does not answer: see PIP_INDEX_URL and the proxy settings; without an index, put wheels into a directory, "
+            "name it in FLAME_HOST_WHEELHOUSE, and set FLAME_HOST_OFFLINE=1"
+        )
     if "No matching distribution" in output:
         return "a requirement's name or version does not exist; see the lines above for which"
     if "Failed building" in output or "metadata-generation-failed" in output:
@@ -124,7 +130,7 @@ def _pip() -> tuple[str, ...]:
         return (sys.executable, "-m", "pip")
     found = shutil.which("pip") or shutil.which("pip3")
     if found is None:
-        raise InstallError("pip is not to be found", hint="python -m ensurepip, or use installer = uv")
+        raise InstallError("pip is not to be found", hint='python -m ensurepip, or write  installers = ["uv"]')
     return (found,)
 
 

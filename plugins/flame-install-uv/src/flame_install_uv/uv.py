@@ -174,7 +174,13 @@ def _relock(needs: Requirements) -> str:
 
 def _hint(output: str, request: InstallRequest) -> str:
     if request.offline:
-        return f"offline, so everything has to be in the wheelhouse: {', '.join(request.wheelhouse) or 'none is set'}"
+        wheels = ", ".join(request.wheelhouse) or "none is set, FLAME_HOST_WHEELHOUSE names one"
+        return f"offline, so everything has to be in the wheelhouse: {wheels}"
+    if "Failed to fetch" in output or "error sending request" in output:
+        return (
+            "the package index does not answer: see UV_DEFAULT_INDEX and the proxy settings; without an index, put wheels into a "
+            "directory, name it in FLAME_HOST_WHEELHOUSE, and set FLAME_HOST_OFFLINE=1"
+        )
     if "not found in the package registry" in output or "No solution found" in output:
         return "a requirement's name or version does not exist; see the lines above for which"
     if "Failed to build" in output:
@@ -192,7 +198,9 @@ def _uv() -> str:
     except (ImportError, FileNotFoundError):
         found = shutil.which("uv")
         if found is None:
-            raise InstallError("uv is not to be found", hint="pip install uv, or use installer = pip") from None
+            raise InstallError(
+                "uv is not to be found", hint='pip install uv, or pip install flame-install-pip and write  installers = ["pip"]'
+            ) from None
         return found
 
 

@@ -85,12 +85,24 @@ def _children(part: Any, path: str) -> Iterator[tuple[str, Any]]:
         yield path, part.__func__
     elif isinstance(part, property):
         yield from ((f"{path}.{name}", getattr(part, name)) for name in ("fget", "fset", "fdel"))
-    else:
+    elif not _refuses(part):
         yield from _of_instance(part, path)
 
 
+def _refuses(part: Any) -> bool:
+    """Whether the object itself says no: then no part of it is at fault."""
+    own = next((vars(ancestor)["__reduce__"] for ancestor in type(part).__mro__ if "__reduce__" in vars(ancestor)), None)
+    if not isinstance(own, types.FunctionType):
+        return False
+    try:
+        own(part)
+    except Exception:
+        return True
+    return False
+
+
 def _of_function(part: types.FunctionType, path: str) -> Iterator[tuple[str, Any]]:
-    where = f" of {part.__qualname__}" if path != part.__qualname__ or "<" in path else ""
+    where = f" of {part.__qualname__}"
     for name, cell in zip(part.__code__.co_freevars, part.__closure__ or (), strict=True):
         try:
             yield f"closure variable {name!r}{where}", cell.cell_contents

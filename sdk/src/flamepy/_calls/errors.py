@@ -13,15 +13,28 @@ import itertools
 import json
 import linecache
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import CodeType, FunctionType, TracebackType
 from typing import Any
 
 from flame_host.api import FlameError, NotSerializableError, RemoteError, TaskExitError
 from flame_host.api import errors as api_errors
+from flamepy._calls.paths import shown
 
 _HOST = os.path.join(os.path.dirname(os.path.dirname(api_errors.__file__)), "engine", "")
+_SUPPORT = re.compile(r"/support/[0-9a-f]{16}/(flamepy|flame_\w+|cloudpickle)/")
+_CALLER = os.path.join("flamepy", "_runner", "calling.py")
+
+
+_limits: dict[str, Mapping[str, int]] = {}
+
+
+def remember_limits(session_id: str, limits: Mapping[str, int] | None) -> None:
+    """What the workers of a session may use, to be named when it was not enough."""
+    if limits:
+        _limits[session_id] = limits
 
 
 def split(report: bytes) -> tuple[dict[str, Any], bytes]:
@@ -46,7 +59,45 @@ def rebuild(report: bytes, loads: Callable[[bytes], Any]) -> BaseException:
     if error is None:
         error = _told(head)
     _finish(error, head)
+    advice = _advice(error, loads)
+    if advice:
+        _add_note(error, advice)
     return error
+
+
+def without_our_frames(error: BaseException) -> TracebackType | None:
+    """The traceback to show of an error that is not the task's: ours says all in its message, and its frames are of no use to a caller.
+
+    With FLAME_DEBUG they are kept, and what caused it.
+    """
+    if not isinstance(error, FlameError) or os.environ.get("FLAME_DEBUG"):
+        return error.__traceback__
+    error.__cause__ = error.__context__ = None
+    return None
+
+
+def _advice(error: BaseException, loads: Callable[[bytes], Any]) -> str:
+    """What a worker has not, and where it is to be had."""
+    kind = type(error).__name__
+    if isinstance(error, MemoryError):
+        source = getattr(loads, "__self__", None)  # the session's; its limits are not in the report
+        limit = _limits.get(source.session.session_id, {}).get("memory") if source is not None else None
+        if limit:
+            allowed = f"{limit / (1 << 20):,.0f} MiB"
+            return f"the worker may use {allowed} of memory: raise limits={{'memory': bytes}} of the service, or send less at a time"
+        return "the worker could get no more memory from the machine"
+    if kind == "BdbQuit":
+        return 'a worker has no terminal for a debugger: call svc.local(…), or run the program with engine="inline" (FLAME_ENGINE=inline)'
+    if isinstance(error, EOFError) and "reading a line" in str(error):
+        return "a worker has no standard input: pass what it asks for as an argument"
+    return ""
+
+
+def _add_note(error: BaseException, note: str) -> None:
+    if isinstance(error, FlameError):
+        error.hint = error.hint or note
+    else:
+        error.__notes__ = [*getattr(error, "__notes__", ()), note]  # type: ignore[attr-defined]
 
 
 def _unusual(head: dict[str, Any]) -> BaseException | None:
@@ -56,7 +107,7 @@ def _unusual(head: dict[str, Any]) -> BaseException | None:
     if kind == "unpicklable-result":
         message = head["message"]
         if not message.startswith("the result"):
-            message = f"the result cannot travel: {message}"
+            message = f"the result cannot travel: {message.removeprefix('self cannot be pickled: ')}"
         return NotSerializableError(message, path=head.get("path", ""), hint="return plain data, or only the part that is needed")
     return None
 
@@ -97,17 +148,24 @@ def _remote(head: dict[str, Any]) -> RemoteError:
     return RemoteError(
         f"{name.removeprefix('builtins.')}: {head['message']}" if head["message"] else name,
         type_name=name,
-        remote_traceback=head.get("text", ""),
+        remote_traceback=shown(head.get("text", "")),
     )
 
 
 def _finish(error: BaseException, head: dict[str, Any]) -> None:
     if head.get("kind") == "unpicklable-result":  # what happened inside the serializer helps nobody: the error names the part
         return
-    error.__traceback__ = traceback_of(list(itertools.dropwhile(_is_ours, head.get("frames") or ())))
+    frames = list(itertools.dropwhile(_is_ours, head.get("frames") or ()))
+    while isinstance(error, FlameError) and frames and _is_ours(frames[-1]):
+        frames.pop()
+    if isinstance(error, FlameError):
+        error.message = shown(error.message)
+    error.__traceback__ = traceback_of(frames)
     notes = list(head.get("notes") or ())
     if head.get("kind") == "load":
         notes.append("raised in the worker while it loaded the service" + _import_advice(error))
+    elif _import_advice(error):
+        notes.append("not installed where the task ran" + _import_advice(error))
     if notes and isinstance(error, FlameError):
         error.hint = error.hint or "; ".join(notes)
     elif notes:
@@ -120,8 +178,9 @@ def _finish(error: BaseException, head: dict[str, Any]) -> None:
 
 
 def _is_ours(frame: Sequence[Any]) -> bool:
-    """The inline engine's frames, between the caller's and the task's."""
-    return str(frame[0]).startswith(_HOST)
+    """The frames between the caller's and the task's: of the inline engine, of the codec, and of what calls a callable that was sent."""
+    file = str(frame[0])
+    return file.startswith(_HOST) or file.endswith(_CALLER) or _SUPPORT.search(file) is not None
 
 
 def _import_advice(error: BaseException) -> str:
@@ -148,7 +207,8 @@ def _known_type(name: str) -> type[BaseException] | None:
 def traceback_of(frames: Sequence[Sequence[Any]]) -> TracebackType | None:
     """A traceback that prints as the remote one did; source lines that are not on this machine are remembered from the report."""
     trace: TracebackType | None = None
-    for file, line, function, source in reversed(frames):
+    for copy, line, function, source in reversed(frames):
+        file = _own_file(copy, line or 1, source)
         _remember(file, line or 1, source)
         code = _code(file, line or 1, function)
         # A generator that never starts has a frame with none behind it. The frame of code that has run would keep its callers, and with
@@ -159,6 +219,12 @@ def traceback_of(frames: Sequence[Sequence[Any]]) -> TracebackType | None:
 
 
 _GENERATOR = (lambda: (yield)).__code__
+
+
+def _own_file(copy: str, line: int, source: str) -> str:
+    """The user's own file in place of the worker's copy, unless that line has been changed since."""
+    own = shown(copy)
+    return own if own == copy or not source or linecache.getline(own, line).strip() == source.strip() else copy
 
 
 def _code(file: str, line: int, function: str) -> CodeType:

@@ -333,9 +333,10 @@ class ObjectFuture(Future[T]):
         """Call ``fn(self)`` when done, or now if it is done already.
 
         When an engine brings the result, from a thread of its own for this purpose, so ``fn`` may wait for other futures. In a coroutine
-        (``asyncio.wait`` does so), by the running loop, as with asyncio's own futures.
+        (``asyncio.wait`` does so), by the running loop, as with asyncio's own futures; those of ``rr.submit`` and ``rr.executor()`` call
+        back from threads in any case, as `concurrent.futures` does.
         """
-        loop = _running_loop()
+        loop = _running_loop() if not self._is_for_threads() or getattr(fn, "__module__", "") == "asyncio.tasks" else None
         self.when_done(fn if loop is None else _LoopCallback(fn, loop))
 
     def remove_done_callback(self, fn: Callable[[ObjectFuture[T]], object]) -> int:
@@ -405,7 +406,9 @@ class ObjectFuture(Future[T]):
         if isinstance(error, CancelledError):
             self._settle_cancelled()
         else:
-            self._trace = error.__traceback__
+            from flamepy._calls.errors import without_our_frames
+
+            self._trace = without_our_frames(error)
             self._settle(_ERROR, None, (), error, deliver=self._deliver)
 
     def fail_like(self, other: ObjectFuture[Any]) -> None:
@@ -609,6 +612,9 @@ class ObjectFuture(Future[T]):
         return error
 
     # ------------------------------------------------------------------ odds and ends
+
+    def _is_for_threads(self) -> bool:
+        return self._source is not None and self._source.for_threads
 
     def _rare(self) -> dict[str, Any]:
         """Fields that few futures have."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from collections import deque
 from dataclasses import dataclass, field
 
 from flame_host.api import LogRecord
+from flamepy._calls import screen
+from flamepy._calls.paths import shown
 
 _REMEMBERED = 1 << 20  # characters of output kept for each session, and for all closed ones together
 _MOST_CLOSED = 100  # closed sessions whose output is kept at all
@@ -85,12 +86,10 @@ class TaskLogs:
 
     @staticmethod
     def _show(output: _SessionOutput, worker: int, line: str) -> None:
+        line = shown(line)
         if output.logger is not None:
             output.logger.info("%s", line, extra={"service": output.label, "worker": worker})
             return
         # A line of JSON is meant for a program, which could not read it with a prefix.
         prefix = "" if line.startswith("{") and line.endswith("}") else f"({output.label} {worker}) "
-        try:
-            sys.stderr.write(f"{prefix}{line}\n")
-        except (ValueError, OSError, AttributeError):  # closed, or gone with its terminal
-            return
+        screen.line(f"{prefix}{line}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 import time
 from collections import deque
@@ -44,7 +43,7 @@ def map_calls(
     limit = _IN_FLIGHT if in_flight is None else in_flight
     if limit < 1:
         raise ValueError(f"in_flight is {in_flight}; at least one call must be under way")
-    bar = _bar(progress, total)
+    bar = None if progress is False else _progress(progress, total)
     walk = _ordered if ordered else _as_completed
     # The first calls are made now, not when the first result is asked for: `svc.map(...)` starts the work, as in an executor.
     return _Results(walk, call, iter(arguments), limit, return_exceptions, bar, timeout)
@@ -174,14 +173,7 @@ def _left(until: float | None) -> float | None:
     return None if until is None else max(0.0, until - time.monotonic())
 
 
-def _bar(progress: bool | str | None, total: int | None) -> Progress | None:
-    """A bar where somebody is looking: on a terminal, unless it was asked for or refused."""
-    import sys
+def _progress(progress: bool | str | None, total: int | None) -> Progress | None:
+    from flamepy._calls.progress import progress_for
 
-    if progress is False or os.environ.get("FLAME_PROGRESS") == "0":
-        return None
-    if not (progress is True or (sys.stderr is not None and sys.stderr.isatty())):
-        return None
-    from flamepy._calls.progress import Progress
-
-    return Progress(progress if isinstance(progress, str) else "", total)
+    return progress_for(progress, total)

@@ -9,15 +9,22 @@ import inspect
 import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
 
 from flame_host.api import CallOptions, ClosedError, SessionInfo
+from flamepy._calls.arguments import Accepted, accepted_by
 from flamepy._calls.callbacks import callback_thread
 from flamepy._calls.future import ObjectFuture
 from flamepy._calls.submission import CallSite
 
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    from flame_host.api import ObjectRef
+    from flamepy._calls.memo import Memo
     from flamepy._calls.session import Source
+
+    _Pending: TypeAlias = ObjectFuture[Any] | ObjectRef
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -31,13 +38,27 @@ class RemoteMethod(Generic[P, R]):
         self._site = service._site
         self._method = method
         self._options = options
+        self._accepted = _accepted(service, method, original)
         self.__wrapped__ = original
         self.__name__ = method or getattr(original, "__name__", type(original).__name__)
         self.__doc__ = inspect.getdoc(original)
         with contextlib.suppress(TypeError, ValueError):
             self.__signature__ = _signature(service._object, method, original)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ObjectFuture[R]:
+    # A future or reference stands for its value, which a ParamSpec cannot say; where one is among the first, the rest is not checked.
+    @overload
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> ObjectFuture[R]: ...
+    @overload
+    def __call__(self, first: _Pending, /, *rest: Any, **kwargs: Any) -> ObjectFuture[R]: ...
+    @overload
+    def __call__(self, first: Any, second: _Pending, /, *rest: Any, **kwargs: Any) -> ObjectFuture[R]: ...
+    @overload
+    def __call__(self, first: Any, second: Any, third: _Pending, /, *rest: Any, **kwargs: Any) -> ObjectFuture[R]: ...
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> ObjectFuture[R]:
+        accepted = self._accepted
+        if kwargs or not accepted.least <= len(args) <= accepted.most:
+            accepted.check(args, kwargs)
         return self._site.call(self._method, args, kwargs, self._options)
 
     def map(self, *iterables: Iterable[Any], **how: Any) -> Iterator[R]:
@@ -58,7 +79,7 @@ class RemoteMethod(Generic[P, R]):
         """The same method with other options; see `CallOptions`."""
         return RemoteMethod(self._service, self._method, self.__wrapped__, CallOptions(timeout, retries, priority, name))
 
-    def local(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def local(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call it here and now, in this process, on this process's own copy: for a debugger."""
         target = self._service._local_object()
         return cast(R, (getattr(target, self._method) if self._method else target)(*args, **kwargs))
@@ -84,7 +105,7 @@ class RunnerService(Generic[P, R]):
     Made by ``Runner.service``, or directly from the name of a registered application.
     """
 
-    _site: CallSite
+    _site: CallSite | Memo
     _future_class: type[ObjectFuture[Any]] = ObjectFuture
 
     def __init__(self, app: str, execution_object: Callable[P, R] | object, **options: Any) -> None:
@@ -93,13 +114,13 @@ class RunnerService(Generic[P, R]):
         self._bind(execution_object, open_service(app, execution_object, **options))
 
     @classmethod
-    def over(cls, execution_object: Any, source: Source, *, ordered: bool) -> RunnerService[..., Any]:
+    def over(cls, execution_object: Any, source: Source, *, ordered: bool, memo: bool = False) -> RunnerService[..., Any]:
         """A service over a session that is open already."""
         service = cls.__new__(cls)
-        service._bind(execution_object, (source, ordered))
+        service._bind(execution_object, (source, ordered), memo=memo)
         return service
 
-    def _bind(self, execution_object: Any, opened: tuple[Source, bool]) -> None:
+    def _bind(self, execution_object: Any, opened: tuple[Source, bool], *, memo: bool = False) -> None:
         # Few public names: each is one the user's methods cannot have without `methods`.
         self._source, self._ordered = opened
         self._object = execution_object
@@ -107,6 +128,10 @@ class RunnerService(Generic[P, R]):
         self._closed = False
         self._on_close: Callable[[], None] | None = None
         self._site = CallSite(self._source, ordered=self._ordered, future=self._future_class)
+        if memo:
+            from flamepy._calls.memo import Memo
+
+            self._site = Memo(self._site)
         self._caller: RemoteMethod[..., Any] | None = (
             RemoteMethod(self, "", execution_object) if _is_called_itself(execution_object) else None
         )
@@ -127,10 +152,23 @@ class RunnerService(Generic[P, R]):
 
     # ------------------------------------------------------------------ calling
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> ObjectFuture[R]:
+    @overload
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> ObjectFuture[R]: ...
+    @overload
+    def __call__(self, first: _Pending, /, *rest: Any, **kwargs: Any) -> ObjectFuture[R]: ...
+    @overload
+    def __call__(self, first: Any, second: _Pending, /, *rest: Any, **kwargs: Any) -> ObjectFuture[R]: ...
+    @overload
+    def __call__(self, first: Any, second: Any, third: _Pending, /, *rest: Any, **kwargs: Any) -> ObjectFuture[R]: ...
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> ObjectFuture[R]:
         """Call the execution object itself."""
-        if self._caller is None:
+        caller = self._caller
+        if caller is None:
             raise self._not_callable()
+        accepted = caller._accepted
+        if kwargs or not accepted.least <= len(args) <= accepted.most:
+            accepted.check(args, kwargs)
         return self._site.call("", args, kwargs)
 
     def call(self, method: str, /, *args: Any, **kwargs: Any) -> ObjectFuture[Any]:
@@ -157,7 +195,7 @@ class RunnerService(Generic[P, R]):
         """The service as a callable with other options; for a method, ``svc.method.options(...)``. See `CallOptions`."""
         return self._called_itself().options(timeout=timeout, retries=retries, priority=priority, name=name)
 
-    def local(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def local(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call it here and now, in this process: for a debugger. For a method, ``svc.method.local(...)``."""
         return self._called_itself().local(*args, **kwargs)
 
@@ -218,6 +256,9 @@ class RunnerService(Generic[P, R]):
         finally:
             if self._on_close is not None:
                 self._on_close()
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"the service {self._name} stays in the program that made it; pass what it gives, or use a Runner inside the task")
 
     def __enter__(self) -> RunnerService[P, R]:
         if self._closed:
@@ -301,14 +342,25 @@ def name_of(execution_object: Any) -> str:
 
 def _signature(execution_object: object, method: str, original: Any) -> inspect.Signature:
     """As the caller sees it: without ``self``."""
-    if not method:
-        return inspect.signature(original)
-    owner = execution_object if inspect.isclass(execution_object) else type(execution_object)
-    kind = inspect.getattr_static(owner, method, None)
     signature = inspect.signature(original)
-    if kind is None or isinstance(kind, staticmethod):
+    if not _is_bound_there(execution_object, method):
         return signature
     return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+def _is_bound_there(execution_object: object, method: str) -> bool:
+    """Whether the first parameter is filled in where it runs."""
+    owner = execution_object if inspect.isclass(execution_object) else type(execution_object)
+    kind = inspect.getattr_static(owner, method, None) if method else None
+    return kind is not None and not isinstance(kind, staticmethod)
+
+
+def _accepted(service: RunnerService[..., Any], method: str, original: Any) -> Accepted:
+    served = service._object
+    if not method and inspect.isclass(served):  # its instances are called
+        return accepted_by(f"{service._name}()", inspect.getattr_static(served, "__call__"), method=True)
+    name = f"{service._name}.{method}" if method else service._name
+    return accepted_by(name, original, method=_is_bound_there(served, method))
 
 
 def _no_method(owner: str, name: str, known: list[str]) -> AttributeError:

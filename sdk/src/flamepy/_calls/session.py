@@ -15,9 +15,13 @@ if TYPE_CHECKING:
 
 
 class Source:
-    """One open session with its serializer; shared by all futures of a service."""
+    """One open session with its serializer; shared by all futures of a service.
 
-    __slots__ = ("application", "connection", "format", "label", "loads", "logs", "serializer", "session", "streams")
+    Attributes:
+        for_threads: its futures go to programs made for `concurrent.futures`, which may block an event loop until they are called back.
+    """
+
+    __slots__ = ("application", "connection", "for_threads", "format", "label", "loads", "logs", "serializer", "session", "streams")
 
     def __init__(
         self,
@@ -37,6 +41,7 @@ class Source:
         self.application = application
         self.label = label
         self.logs = logs
+        self.for_threads = False
         self.streams: weakref.WeakSet[ObjectFuture[Any]] = weakref.WeakSet()
 
     def decode(self, data: bytes, buffers: Sequence[memoryview] = ()) -> Any:

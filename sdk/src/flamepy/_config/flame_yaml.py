@@ -22,7 +22,12 @@ DEFAULT_EXCLUDES = (".venv", "__pycache__", ".gitignore", "*.pyc")
 _MOST_BYTES = 1 << 20
 _TOP = {"current-cluster", "clusters", "current-context", "contexts"}
 _CLUSTER = {"name", "endpoint", "cache", "package", "tls", "cluster", "runner", "policy"}
-_NESTED = {"package": {"storage", "excludes"}, "tls": {"ca_file"}, "cache": {"endpoint", "storage", "tls"}, "runner": {"template"}}
+_NESTED = {
+    "package": {"storage", "excludes", "exclude"},
+    "tls": {"ca_file"},
+    "cache": {"endpoint", "storage", "tls"},
+    "runner": {"template"},
+}
 
 
 @dataclass
@@ -131,7 +136,11 @@ class FlameContext:
             section = nested["package"]
             if not section.get("storage"):
                 raise document.error((*where, "package"), "package has no storage", "write  storage: file:///absolute/directory")
-            self._set("package", FlamePackage(section["storage"], section.get("excludes") or []), document.origin((*where, "package")))
+            self._set(
+                "package",
+                FlamePackage(section["storage"], section.get("excludes") or section.get("exclude") or []),
+                document.origin((*where, "package")),
+            )
 
     def _set(self, attribute: str, value: Any, origin: str) -> None:
         setattr(self, attribute, value)

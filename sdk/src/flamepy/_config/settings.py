@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flame_host.api import ConfigError, Want, Wants, intersect_policies, parse_policy
+from flamepy._config.amounts import bytes_of
 from flamepy._config.flame_yaml import FlameContext, merged_excludes, unknown_key
 from flamepy._package.sizes import MOST_BYTES
 
@@ -22,6 +23,8 @@ _LISTS = ("stores", "archivers", "installers", "serializers", "caches")
 _TEXTS = ("engine", "storage", "python", "logs", "name", "package_limit")
 _KNOWN = {*_LISTS, *_TEXTS, "include", "exclude", "dependencies", "extras", "groups", "policy", "build", "resources"}
 _VARIABLES = {**{f"FLAME_{name.upper()}": name for name in (*_LISTS, "engine", "storage", "python", "logs", "package_limit")}}
+_SPELLINGS = {"excludes": "exclude", "includes": "include"}
+"""As other configurations write it; understood."""
 _LOGS = ("all", "errors", "none")
 
 
@@ -98,7 +101,7 @@ def resolve(project: Path, keywords: Mapping[str, Any], context: FlameContext | 
         wants=Wants(families),
         policy=intersect_policies(*(parse_policy(layer.values.get("policy"), layer.origin("policy")) for layer in layers)),
         context=context,
-        package_limit=_bytes(first("package_limit", MOST_BYTES), origins.get("package_limit", "")),
+        package_limit=bytes_of(first("package_limit", MOST_BYTES), f"package_limit in {origins.get('package_limit', 'the defaults')}"),
         origins=origins,
     )
 
@@ -147,14 +150,6 @@ def _names(value: Any, family: str, origin: str) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _bytes(value: Any, origin: str) -> int:
-    """An amount as people write it: ``2g``, ``"750 MB"``, a number of bytes."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)i?b?\s*", str(value).lower())
-    if match is None:
-        raise ConfigError(f"{origin}: {value!r} is no amount of bytes", hint='write "750M" or "2G"')
-    return int(float(match[1]) * 1000 ** ("kmgt".index(match[2]) + 1 if match[2] else 0))
-
-
 @dataclass(frozen=True)
 class ToolTable:
     """``[tool.flame]`` of a project."""
@@ -185,11 +180,12 @@ class ToolTable:
             raise ConfigError(f"{path}: [tool.flame] is {values!r:.200}, not a table")
         for key, value in values.items():
             cls._check(path, text, key, value)
-        return cls(path, values)
+        return cls(path, {_SPELLINGS.get(str(key), str(key)): value for key, value in values.items()})
 
     @staticmethod
     def _check(path: Path, text: str, key: str, value: Any) -> None:
         where = f"{path}, line {_line_of(text, key)}"
+        key = _SPELLINGS.get(key, key)
         if key not in _KNOWN:
             message, hint = unknown_key(key, _KNOWN)
             raise ConfigError(f"{where}: {message} in [tool.flame]", hint=hint)

@@ -63,6 +63,12 @@ def remote(
         local: leave the function as it is; useful to switch one off for a while.
     """
     if resource_config is not None and not isinstance(resource_config, Resource):
+        known = isinstance(resource_config, (RemoteFunction, RemoteClass)) or inspect.isclass(resource_config)
+        if not known and not _is_function(resource_config):
+            raise ConfigError(
+                f"remote() was given {resource_config!r}, which is neither a resource nor a function",
+                hint='write  @remote(Resource(name="gpu-worker"))',
+            )
         return decorate(resource_config, None, ())
     resource = resource_config or DEFAULT_RESOURCE
 
@@ -98,9 +104,7 @@ def decorate(
     if _is_function(target):
         _name(resource, target, route)
         return RemoteFunction(target, resource, dependencies, awaited, route)
-    raise ConfigError(
-        f"remote() was given {target!r}, which is neither a resource nor a function", hint='write  @remote(Resource(name="gpu-worker"))'
-    )
+    raise ConfigError(f"@remote goes on functions and classes, not on {target!r}")
 
 
 def _name(resource: Resource, target: Any, route: tuple[str, str] | None = None) -> None:

@@ -21,6 +21,7 @@ from flame_host.api import (
     intersect_policies,
     negotiate,
 )
+from flamepy._calls import paths
 from flamepy._package.project import is_interactive
 
 if TYPE_CHECKING:
@@ -100,22 +101,23 @@ def publish(
 ) -> PackageRef:
     """Pack the project and put it where the engine's hosts find it."""
     from flamepy._package.pack import pack_files
-    from flamepy._package.progress import told
     from flamepy._package.sizes import amount, weigh
 
     total = weigh(shipment.base, shipment.files, settings.package_limit)
-    quiet = settings.logs == "none"
-    with told(f"packing {amount(total)} of {shipment.root}", quiet=quiet):
+    with client.activity.of(f"{name}: packing {amount(total)} of {shipment.root}"):
         if not settings.storage and "archivers" not in settings.origins:  # hosts of this machine: nothing has to be one file
-            return client.host.keep_files(shipment.base, shipment.files, shipment.links, shipment.extra)
+            package = client.host.keep_files(shipment.base, shipment.files, shipment.links, shipment.extra)
+            paths.remember(package.digest, shipment.base)
+            return package
         client.host.check_listing(shipment.files, shipment.links)
         archiver = client.host.catalog.archiver(plan.archiver)
         made = pack_files(shipment.base, shipment.files, archiver, client.host.root / "packs", shipment.extra)
+    paths.remember(made.digest, shipment.base)
     if not settings.storage:  # it stands on this machine already, and another program may be using it
         return PackageRef(url=made.path.as_uri(), digest=made.digest, size=made.size, format=plan.archiver)
     store = client.host.catalog.store(plan.store)
     file = f"{name}-{made.digest[:16]}{archiver.suffixes[0]}"
-    with told(f"uploading {amount(made.size)} to {settings.storage}", quiet=quiet):
+    with client.activity.of(f"{name}: uploading {amount(made.size)} to {settings.storage}"):
         url = store.publish(made.path, settings.storage, name=file, digest=made.digest, overwrite=overwrite)
     undo.callback(store.delete, url)
     return PackageRef(url=url, digest=made.digest, size=made.size, format=plan.archiver)

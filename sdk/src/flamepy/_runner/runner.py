@@ -11,22 +11,22 @@ import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, cast, overload
 
 from flame_host.api import Application, ClosedError, ConfigError, Plan
 from flamepy._calls.service import RunnerService
 from flamepy._client import Client, acquire, open_source, release
+from flamepy._config.keywords import check_runner, refuse_while_imported
 from flamepy._package.project import Located, caller_file, is_interactive, locate
 from flamepy._refs import ObjectRef
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from flame_host.api import Resources
     from flamepy._calls.future import ObjectFuture
     from flamepy._config.flame_yaml import FlameContext
     from flamepy._config.settings import Settings
     from flamepy._package.shipment import Shipment
+    from flamepy._runner.executor import Calls, RunnerExecutor
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -53,7 +53,8 @@ class Runner:
         engine: ``"local"`` (worker processes on this machine, the default), ``"inline"`` (this thread, for a debugger), or an endpoint.
         project: directory to pack; by default the one that the calling code belongs to, found from its file upwards (see
             ``docs/explanation/what-runs.md``). package: False sends no files. package_limit: bytes a package may have, ``"2G"``.
-        storage, excludes, archivers, installers, serializers, caches, policy: see ``docs/reference/configuration.md``.
+        exclude: patterns of files to leave out, as in ``.gitignore``; ``excludes`` is understood, too.
+        storage, archivers, installers, serializers, caches, policy: see ``docs/reference/configuration.md``.
         logs: output of workers shown on standard error: ``"all"``, ``"errors"``, ``"none"``; or a logger that gets it.
         overwrite: replace an application of that name that has another package.
         working_directory: of the workers, used as it is; by default one with copies of the project's files, for this run alone.
@@ -76,6 +77,7 @@ class Runner:
         package: bool = True,
         package_limit: int | str | None = None,
         storage: str | None = None,
+        exclude: Sequence[str] | None = None,
         excludes: Sequence[str] | None = None,
         archivers: Sequence[str] | None = None,
         installers: Sequence[str] | None = None,
@@ -87,13 +89,24 @@ class Runner:
         working_directory: str = "",
         environments: Mapping[str, str] | None = None,
         context: FlameContext | None = None,
+        **unknown: NoReturn,
     ) -> None:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ConfigError(f"{name!r} cannot be the name of an application", hint="use letters, digits, '.', '_', '-'")
+        if exclude is not None and excludes is not None:
+            raise TypeError("exclude and excludes are one keyword; give it once")
+        exclude = exclude if excludes is None else excludes
+        given: dict[str, Any] = {
+            "engine": engine, "storage": storage, "exclude": exclude, "archivers": archivers, "installers": installers,
+            "serializers": serializers, "caches": caches, "python_version": python_version, "dependencies": dependencies,
+            "environments": environments, "project": project, "working_directory": working_directory,
+        }  # fmt: skip
+        others = ("name", "fail_if_exists", "package", "package_limit", "policy", "logs", "overwrite", "context")
+        check_runner(name, {**given, **dict.fromkeys(others)}, unknown)
         self.name = name
         self._logger = logs if isinstance(logs, logging.Logger) else None
         self._keywords: dict[str, Any] = {
-            "engine": engine, "storage": storage, "excludes": excludes, "archivers": archivers, "installers": installers,
+            "engine": engine, "storage": storage, "excludes": exclude, "archivers": archivers, "installers": installers,
             "serializers": serializers, "caches": caches, "policy": policy, "python": python_version, "dependencies": dependencies,
             "logs": "all" if self._logger else logs, "package_limit": package_limit,
         }  # fmt: skip
@@ -107,7 +120,7 @@ class Runner:
         self._environments = dict(environments or {})
         self._context = context
         self._services: list[RunnerService[..., Any]] = []
-        self._submitters: dict[Any, RunnerService[..., Any]] = {}
+        self._calls: Calls | None = None
         self._state = "new"
         self._hurry = False
         self._undo = contextlib.ExitStack()
@@ -125,6 +138,7 @@ class Runner:
                 return self
             if self._state == "closed":
                 raise ClosedError(f"Runner {self.name!r} is closed", hint="make another one")
+            refuse_while_imported(self.name)
             with contextlib.ExitStack() as undo:
                 self._open(undo)
                 self._undo = undo.pop_all()
@@ -143,7 +157,7 @@ class Runner:
         deployment.claim_name(settings.engine, self, undo)
         self._client = client = acquire(settings.engine)
         undo.callback(release, client)
-        client.installations.quiet = settings.logs == "none"
+        client.activity.quiet = settings.logs == "none"
         client.policies[self.name] = deployment.policy_of(client, settings)
         undo.callback(client.policies.pop, self.name, None)
         shipment = self._shipment = self._assemble(located)
@@ -217,7 +231,7 @@ class Runner:
                 with contextlib.suppress(Exception):
                     service._source.session.close(wait=False)
         self._services.clear()
-        self._submitters.clear()
+        self._calls = None
         if self._client is not None:
             with contextlib.suppress(Exception):
                 self._client.connection.objects.delete(f"{self.name}/")
@@ -280,6 +294,7 @@ class Runner:
         args: tuple[Any, ...] = (),
         kwargs: Mapping[str, Any] | None = None,
         stateful: bool | None = None,
+        memo: bool = False,
         **spec: Any,
     ) -> RunnerService[..., Any]:
         """Serve a function, a class (instantiated once, where it runs) or an instance.
@@ -293,6 +308,7 @@ class Runner:
             warmup: workers started at once.
             resreq: what a worker needs, ``"cpu=1,mem=2g"``.
             args, kwargs: for the constructor of a class.
+            memo: make calls of the same arguments, by content, once for as long as the service is open; for functions.
             stateful: the opposite of ``autoscale``, in the words of Flame.
             spec: ``min_instances``, ``max_instances``, ``retries``, ``timeout``, ``priority``, ``checkpoint``, ``isolation``; see
                 `flame_host.api.SessionSpec`.
@@ -305,7 +321,10 @@ class Runner:
             client, application, execution_object, args=args, kwargs=kwargs, autoscale=autoscale, stateful=stateful, warmup=warmup,
             resreq=resreq, logs=settings.logs, logger=self._logger, **spec,
         )  # fmt: skip
-        service = self._service_class.over(execution_object, opened[0], ordered=opened[1])
+        if memo and opened[1]:
+            opened[0].session.close(wait=False)
+            raise ConfigError("memo=True is for functions: what a stateful service gives depends on more than its arguments")
+        service = self._service_class.over(execution_object, opened[0], ordered=opened[1], memo=memo)
         session_id = opened[0].session.session_id
         service._on_close = lambda: client.logs.forget(session_id)
         self._services.append(service)
@@ -314,19 +333,26 @@ class Runner:
     _service_class: type[RunnerService[..., Any]] = RunnerService
 
     def submit(self, fn: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> ObjectFuture[R]:
-        """Call a function once; calls of the same function share a service."""
-        with self._lock:
-            service = self._submitters.get(fn)
-            if service is None:
-                service = self._submitters[fn] = self.service(fn)
-        return service(*args, **kwargs)
+        """Call anything once, on any worker: functions, classes, bound methods, objects that can be called, as they are now.
 
-    def executor(self) -> Executor:
+        All such calls of a Runner share one session. See `service` for what is called often, or keeps a state.
+        """
+        return cast("ObjectFuture[R]", self._own_calls().call(fn, args, kwargs))
+
+    def executor(self) -> RunnerExecutor:
         """This Runner as a `concurrent.futures.Executor`; shutting it down leaves the Runner open."""
         from flamepy._runner.executor import RunnerExecutor
 
-        self._opened()
-        return RunnerExecutor(self)
+        return RunnerExecutor(self, self._own_calls())
+
+    def _own_calls(self) -> Calls:
+        from flamepy._runner.executor import Calls
+
+        client, _, _ = self._opened()
+        with self._lock:
+            if self._calls is None:
+                self._calls = Calls(self, client)
+            return self._calls
 
     # ------------------------------------------------------------------ results
 
@@ -390,6 +416,10 @@ class Runner:
     @property
     def services(self) -> tuple[RunnerService[..., Any], ...]:
         return tuple(self._services)
+
+    @property
+    def closed(self) -> bool:
+        return self._state == "closed"
 
     def _opened(self) -> tuple[Client, Application, Settings]:
         if self._state == "closed":

@@ -41,6 +41,8 @@ def _leads_out(root: Path, name: str, included: set[str]) -> Problem | None:
     if not place.is_relative_to(root.resolve()):
         return Problem(name, 0, f"is a link out of the project, to {place}, and is not followed")
     inside = place.relative_to(root.resolve()).as_posix()
+    if not place.exists():
+        return Problem(name, 0, f"is a link to {inside}, which is not there")
     if place.is_file() and inside not in included:
         return Problem(name, 0, f"is a link to {inside}, which is left out of the archive")
     return None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from flame_host.api import Application, PackageError, PackageRef, Payload, Plan, SessionSpec
 from flame_host.serverless.manifest import MANIFEST_NAME, complaint_about
+from flamepy._calls.future import at_once
 from flamepy._calls.logs import TaskLogs
 from flamepy._calls.session import Source
 from flamepy._calls.submission import CallSite
@@ -94,7 +95,7 @@ class Deployment:
         """Give a job to a resource; the future is of what its handler answers, or of a stream of that."""
         future = self._sites[resource].call("", (dict(job),), {})
         self._at_work.add(future)
-        future.add_done_callback(self._at_work.discard)
+        future.when_done(at_once(self._at_work.discard))
         return future
 
     def streams(self, resource: str) -> bool:

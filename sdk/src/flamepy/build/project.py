@@ -13,6 +13,7 @@ from typing import Any
 
 from flamepy._config.settings import resolve
 from flamepy._package.project import checked_root
+from flamepy._package.selection import OUTWARDS
 from flamepy.build.archive import files_below, human_size, sizes_of, write_archive
 from flamepy.build.bodies import missing_imports, provides
 from flamepy.build.copying import copy_files, secrets_of
@@ -281,7 +282,8 @@ def _copy_project(build: _Build) -> None:
     made = decisions(build.root, build.excludes)
     files = [decision.path for decision in made if decision.included and decision.path not in _INSTALL_FILES]
     build.progress(f"copying {len(files)} files")
-    copy_files(build.root, files, build.directory)
+    # Links that a Runner leaves out with a line: an archive without them would be found wanting where nobody sees the line.
+    copy_files(build.root, [*files, *(decision.path for decision in made if decision.reason == OUTWARDS)], build.directory)
     secrets = secrets_of(made)
     if secrets:
         build.notes.append(f"left out, for they look like secrets: {', '.join(secrets)}")

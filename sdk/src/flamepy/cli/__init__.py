@@ -4,31 +4,49 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import platform
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from flamepy.cli.output import as_json, errors, table
+from flame_host.cli import env as host_env
+from flame_host.cli import plugins as host_plugins
+from flamepy.cli.build import app as build_app
+from flamepy.cli.output import STYLE, as_json, errors
+from flamepy.cli.output import run as run_app
 
-app = typer.Typer(
-    name="flame",
-    help="Run functions, classes and instances of a Python project as remote tasks.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain text: honours NO_COLOR, and can be piped
-)
-env_app = typer.Typer(
-    help="What the host keeps on this machine.", no_args_is_help=False, invoke_without_command=True, rich_markup_mode=None
-)
-app.add_typer(env_app, name="env")
+app = typer.Typer(name="flame", help="Run functions, classes and instances of a Python project as remote tasks.", **STYLE)
+# Written where their code is, and at home here.
+app.add_typer(build_app)
+app.add_typer(host_plugins.app, name="plugins")
+app.add_typer(host_env.app, name="env")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False})
+def _version(wanted: bool) -> None:
+    if wanted:
+        from flamepy import __version__
+
+        typer.echo(f"flame {__version__} (Python {platform.python_version()})")
+        raise typer.Exit
+
+
+@app.callback()
+def options(version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")] = False) -> None:
+    """Run functions, classes and instances of a Python project as remote tasks."""
+
+
+@app.command(
+    context_settings={
+        **STYLE["context_settings"],
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,
+    }
+)
 def run(
     context: typer.Context,
     script: Annotated[Path | None, typer.Argument(exists=True, dir_okay=False, help="The program; what follows is its own.")] = None,
@@ -51,13 +69,37 @@ def run(
         os.environ["FLAME_ENGINE"] = engine
     if logs:
         os.environ["FLAME_LOGS"] = logs
+    _become(script, context.args)
+
+
+@app.command(
+    context_settings={
+        **STYLE["context_settings"],
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "allow_interspersed_args": False,
+    }
+)
+def debug(
+    context: typer.Context,
+    script: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The program; what follows is its own.")],
+) -> None:
+    """Run a program with its tasks in this process, and stop in pdb where one fails, with its variables there.
+
+    What the tasks import has to be installed here.
+    """
+    os.environ |= {"FLAME_ENGINE": "inline", "FLAME_POST_MORTEM": "1"}
+    _become(script, context.args)
+
+
+def _become(script: Path | None, arguments: list[str]) -> None:
+    """Run a program in this process's place: its tracebacks, signals and exit status are then just what python gives."""
     # Programs for another SDK mean ours when this runs them, whether theirs is installed or not.
     from flamepy.flash.names import MODULES
 
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(MODULES), os.environ.get("PYTHONPATH", "")]))
-    # In this process's place: its tracebacks, signals and exit status are then just what python gives.
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, str(script), *context.args])
+    os.execv(sys.executable, [sys.executable, str(script), *arguments])
 
 
 @app.command()
@@ -76,7 +118,7 @@ def pack(
         if explain:
             decisions = explained(project, settings.excludes, settings.includes)
             if json:
-                as_json([dataclasses.asdict(decision) for decision in decisions])
+                as_json({"paths": [dataclasses.asdict(decision) for decision in decisions]})
                 return
             for decision in decisions:
                 why = f"   ({decision.reason})" if decision.reason else ""
@@ -112,74 +154,14 @@ def _pack(project: Path, settings: Any) -> dict[str, Any]:
 
 
 @app.command()
-def plugins(json: Json = False) -> None:
-    """List every plugin: what it offers, and why one is not active."""
-    from flame_host import Host
-
-    with errors():
-        records = Host().catalog.records
-    if json:
-        as_json([dataclasses.asdict(record) for record in records])
-        return
-    rows = [
-        (record.name, record.distribution, record.version, record.status.value, record.reason or " ".join(record.offers))
-        for record in records
-    ]
-    table(("plugin", "distribution", "version", "status", "offers"), rows)
-
-
-@app.command()
 def doctor(json: Json = False) -> None:
     """Check what Runners need on this machine; status 1 when something is missing, with the fix."""
+    from flame_host.cli.doctor import show
     from flamepy.cli.doctor import checks
 
-    with errors():
-        found = checks()
-    if json:
-        as_json([dataclasses.asdict(check) for check in found])
-    else:
-        for check in found:
-            typer.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:<12} {check.detail}")
-            if not check.ok and check.fix:
-                typer.echo(f"      → {check.fix}")
-    if not all(check.ok for check in found):
-        raise typer.Exit(1)
-
-
-@env_app.callback()
-def env(json: Json = False) -> None:
-    """Where environments, trees and packages are kept, and how much room they take."""
-    from flame_host import Host
-
-    with errors():
-        root = Host().root
-    parts = {entry.name: _size(entry) for entry in sorted(root.iterdir()) if entry.is_dir()}
-    if json:
-        as_json({"root": str(root), "bytes": parts})
-        return
-    typer.echo(f"{root}")
-    table(("part", "MiB"), [(name, f"{size / (1 << 20):.1f}") for name, size in parts.items()])
-
-
-def _size(directory: Path) -> int:
-    total = 0
-    for place, _, files in os.walk(directory):
-        for name in files:
-            try:
-                total += os.lstat(os.path.join(place, name)).st_size
-            except FileNotFoundError:  # somebody else tidies up
-                continue
-    return total
-
-
-if find_spec("flamepy.cli.build") is not None:
-    from importlib import import_module
-
-    # Its commands are written where its code is.
-    _build = import_module("flamepy.cli.build")
-    if hasattr(_build, "app"):
-        app.add_typer(_build.app)
+    show(checks(), json)
 
 
 def main() -> None:
-    app()
+    """Entry point."""
+    run_app(app, "flame")

@@ -1,19 +1,23 @@
-"""``flmctl``: applications and sessions, as Flame's own tool shows them."""
+"""``flmctl``: applications and sessions, with the verbs of Flame's own tool.
+
+Installed as a command only by ``flame-host-sdk[flmctl]``: the name is that of Flame's own, which it must not take the place of unasked.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from flamepy.cli.output import as_json, errors, table
+from flame_host.api import ApplicationNotFoundError, ConfigError
+from flamepy.cli.output import STYLE, as_json, errors, run, table, timestamp
 
-app = typer.Typer(
-    name="flmctl", help="Look at applications and sessions of an engine.", no_args_is_help=True, pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)  # fmt: skip
+app = typer.Typer(name="flmctl", help="Look at applications and sessions of an engine, and change them.", **STYLE)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 _EMBEDDED = (
@@ -45,7 +49,7 @@ def list_(
         connection = _connection()
         entries = list(connection.list_applications() if applications else connection.list_sessions())
     if json:
-        as_json([dataclasses.asdict(entry) for entry in entries])
+        as_json({"applications" if applications else "sessions": [_facts(entry) for entry in entries]})
     elif applications:
         table(("Name", "State", "Tags", "Created", "Shim", "Command"), [_application_row(entry) for entry in entries])
     else:
@@ -81,15 +85,87 @@ def view(
     with errors():
         connection = _connection()
         found = connection.get_application(application) if application else connection.get_session(session)
-    if found is None:
-        typer.echo(f"error: application {application!r} is not registered", err=True)
-        raise typer.Exit(1)
-    facts = dataclasses.asdict(found)
+        if found is None:
+            raise ApplicationNotFoundError(f"application {application!r} is not registered", hint="`flmctl list -a` shows those that are")
+    facts = _facts(found)
     if json:
-        as_json(facts)
+        as_json({"application" if application else "session": facts})
         return
     for name, value in facts.items():
-        typer.echo(f"{name.replace('_', ' ') + ':':<18} {value.name.title() if hasattr(value, 'name') else value}")
+        typer.echo(f"{name.replace('_', ' ') + ':':<18} {value}")
+
+
+@app.command()
+def register(
+    file: Annotated[Path, typer.Option("--file", "-f", help="YAML as Flame has it: metadata and spec; several with ---.")],
+) -> None:
+    """Register the applications of a file."""
+    with errors():
+        for name, spec in _specifications(file):
+            _register(name, spec)
+            typer.echo(f"registered {name}")
+
+
+@app.command()
+def update(file: Annotated[Path, typer.Option("--file", "-f", help="As for register.")]) -> None:
+    """Replace the applications of a file that are registered."""
+    from flamepy.core import unregister_application
+
+    with errors():
+        for name, spec in _specifications(file):
+            unregister_application(name)
+            _register(name, spec)
+            typer.echo(f"updated {name}")
+
+
+@app.command()
+def unregister(application: Annotated[str, typer.Option("--application", "-a", help="The application to forget.")]) -> None:
+    """Unregister an application."""
+    from flamepy.core import unregister_application
+
+    with errors():
+        unregister_application(application)
+    typer.echo(f"unregistered {application}")
+
+
+def _register(name: str, spec: Mapping[str, Any]) -> None:
+    from flamepy.core import register_application
+
+    attributes = dict(spec)
+    if str(attributes.pop("shim", "Host")).lower() != "host":
+        raise ConfigError(
+            f"application {name}: shim {spec['shim']!r} is not served by this client", hint="leave it out, or write  shim: Host"
+        )
+    try:
+        register_application(name, attributes)
+    except TypeError as error:
+        unknown = str(error).rpartition(" argument ")[2]
+        raise ConfigError(f"application {name}: unknown key {unknown} in spec", hint="`flame-host template` prints one") from error
+
+
+def _specifications(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    import yaml
+
+    try:
+        documents = list(yaml.safe_load_all(file.read_text()))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{file}: {error}") from error
+    for document in documents:
+        try:
+            yield document["metadata"]["name"], document["spec"]
+        except (TypeError, KeyError) as error:
+            raise ConfigError(f"{file}: a document without {error}", hint="each needs  metadata: {name: …}  and  spec: {…}") from None
+
+
+def _facts(entry: Any) -> dict[str, Any]:
+    """With times that say their zone, and states by name."""
+    facts = dataclasses.asdict(entry)
+    for name, value in facts.items():
+        if name.endswith("_time"):
+            facts[name] = timestamp(value)
+        elif isinstance(value, Enum):
+            facts[name] = value.name.title()
+    return facts
 
 
 @app.command()
@@ -118,4 +194,9 @@ def _clock(when: float) -> str:
 
 
 def main() -> None:
-    app()
+    """Entry point."""
+    run(app, "flmctl")
+
+
+if __name__ == "__main__":
+    main()

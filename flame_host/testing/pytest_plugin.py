@@ -1,1 +1,0 @@
-"""Fixtures for plugin authors; loaded by pytest on its own."""
