@@ -53,6 +53,8 @@ DRAIN_SECONDS = 600.0
 CANCEL_SECONDS = 5.0
 """How long ``/cancel`` waits for a worker to stop."""
 _WORDS = frozenset({"run", "runsync", "status", "stream", "cancel"})
+_OF_THE_WORKER = ("/ping", "/health", "/openapi.json")
+"""What an HTTP endpoint answers besides its routes."""
 _HOP_BY_HOP = frozenset({"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
 
 logger = logging.getLogger("flamepy.serve")
@@ -201,9 +203,9 @@ class _Requests(BaseHTTPRequestHandler):
     def _answer(self, method: str) -> None:
         status = HTTPStatus.OK
         try:
-            body = self._body(needed=method == "POST")
-            self._check_origin()
             asked = self._http_resource(method)
+            body = self._body(needed=method == "POST" and asked is None)
+            self._check_origin()
             if asked is not None:
                 self._send_http(self._http_answer(method, body, *asked), method)
                 return
@@ -239,7 +241,8 @@ class _Requests(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         for resource in self._deployment.manifest.get("routes") or {}:
             inner = path.removeprefix(f"/{resource}")
-            if inner != path and self._deployment.answers(resource, method, inner):
+            known = inner in _OF_THE_WORKER and method == "GET"
+            if inner != path and (known or self._deployment.answers(resource, method, inner)):
                 return resource, inner
         home = self._deployment.route_of(method, path)
         return None if home is None else (home, path)
