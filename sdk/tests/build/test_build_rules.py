@@ -9,8 +9,11 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 import pytest
@@ -207,6 +210,39 @@ def test_a_size_is_that_of_the_file_the_target_takes(tmp_path: Path) -> None:
     lock = tmp_path / "pylock.toml"
     lock.write_text(LOCK)
     assert sizes_in(lock, target_of("runpod", "3.12", "", flash=True)) == {"big": 700, "pure": 20, "source": 3}
+
+
+class Index(BaseHTTPRequestHandler):
+    """An index that tells a large size for a small wheel."""
+
+    wheel: ClassVar[Path]
+
+    def do_GET(self) -> None:
+        if self.path == "/simple/large/":
+            file = {"filename": self.wheel.name, "url": f"../../{self.wheel.name}", "hashes": {}, "size": 3 << 30}
+            page = {"meta": {"api-version": "1.1"}, "name": "large", "files": [file]}
+            body, kind = json.dumps(page).encode(), "application/vnd.pypi.simple.v1+json"
+        else:
+            body, kind = self.wheel.read_bytes(), "application/octet-stream"
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+def test_what_is_too_large_is_refused_by_what_the_index_says_of_it(write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Index.wheel = make_wheel(tmp_path, "large", {"large/__init__.py": ""})
+    steps: list[str] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Index) as index:
+        threading.Thread(target=index.serve_forever, daemon=True).start()
+        monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://127.0.0.1:{index.server_address[1]}/simple")
+        with pytest.raises(BuildError, match=r"have 3072 MiB to download, and an archive may have 500 MiB\. The largest: large"):
+            build_project(write({"app.py": APP, "requirements.txt": "large\n"}), progress=steps.append)
+        index.shutdown()
+    assert not [step for step in steps if step.startswith("installing")]
 
 
 def test_a_check_writes_nothing_and_tells_what_would_be_built(write) -> None:
