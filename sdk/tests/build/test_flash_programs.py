@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -19,6 +20,9 @@ from typing import Any
 import pytest
 from flamepy.build import build_project
 from flamepy.build.server import HandlerServer
+from flamepy.flash import Endpoint, LiveServerless, remote
+
+from flame_host.serverless.routing import EndpointError
 
 APP = '''
 """Unchanged, as such programs are written."""
@@ -223,3 +227,43 @@ def test_the_program_runs_as_a_program_with_workers_of_this_machine(project: Pat
     variables = {**os.environ, "FLAME_HOST_ROOT": str(host_root)}
     done = subprocess.run(order, cwd=project, env=variables, capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout.splitlines() == ["{'took': 2} ['x', 'y']", "1 2", "3"], done.stderr
+
+
+def test_a_function_of_the_same_worker_is_awaited_or_not_as_the_program_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLAME_SERVED_RESOURCE", "one-worker")
+
+    @remote(LiveServerless(name="one-worker"))
+    def three() -> int:
+        return 3
+
+    @remote(LiveServerless(name="one-worker"))
+    async def four() -> int:
+        return 4
+
+    async def calls() -> tuple[int, int, int]:
+        plain = three()
+        return plain, await three(), await four()
+
+    assert asyncio.run(calls()) == (3, 3, 4)
+    assert three() == 3
+
+
+def test_a_client_says_what_is_missing_where_no_url_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FLAME_ENDPOINTS", raising=False)
+    with pytest.raises(EndpointError, match=r"with image='vllm' is deployed by the platform(.|\n)*FLAME_ENDPOINTS"):
+        asyncio.run(Endpoint(name="v", image="vllm").runsync({}))
+
+
+def test_a_client_gives_jobs_and_requests_to_an_endpoint_that_runs(server: HandlerServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = {name: server.url_of(name) for name in server.manifest["resources"]}
+    monkeypatch.setenv("FLAME_ENDPOINTS", json.dumps(urls))
+
+    async def use() -> Any:
+        words, shop = Endpoint(id="words"), Endpoint(id="shop-api")
+        job = await (await words.run({"text": "a b"})).wait(60)
+        done = await words.runsync({"text": "c"})
+        return job.output, done.output, done.done, await shop.get("/price/tea"), await shop.post("/buy", {"item": "x", "n": 2})
+
+    assert asyncio.run(use()) == (["a", "b"], ["c"], True, {"price": 3}, {"took": 2})
+    with pytest.raises(EndpointError, match="answered 422"):
+        asyncio.run(Endpoint(id="shop-api").get("/price/tea?times=x"))
