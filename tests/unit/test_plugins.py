@@ -143,5 +143,5 @@ def test_our_own_engines_come_through_the_same_door():
     assert record_of(catalog, "flame-host").offers == ["engines:local", "engines:inline"]
 
 
-def test_there_are_seven_hooks():
-    assert len(hook_names()) == 7
+def test_there_are_eight_hooks():
+    assert len(hook_names()) == 8

@@ -99,7 +99,8 @@ def decorate(
         _name(resource, target, route)
         return RemoteFunction(target, resource, dependencies, awaited, route)
     raise ConfigError(
-        f"remote() was given {target!r}, which is neither a resource nor a function", hint='write  @remote(Resource(name="gpu-worker"))'
+        f"remote() was given {target!r}, which is neither a resource nor a function; it goes on functions and classes",
+        hint='write  @remote(Resource(name="gpu-worker"))',
     )
 
 
