@@ -174,6 +174,14 @@ def test_the_resource_s_own_variables_are_there_when_its_handler_is_tried_out(wr
     assert build_project(write(text)).handlers == ("handler_e.py",)
 
 
+def test_a_variable_that_an_import_wants_is_named(write) -> None:
+    text = 'import os\nKEY = os.environ["SOME_KEY"]\n' + FLASH.format(more="{more}", body="pass")
+    with pytest.raises(BuildError, match="it wants the variable SOME_KEY when it is imported; name it in env="):
+        build_project(write(text.format(more="")))
+    more = ', env={"SOME_KEY": os.environ["SOME_KEY"]}'
+    assert build_project(write(text.replace("{more}", more))).handlers == ("handler_e.py",)
+
+
 def test_variables_to_set_are_told_and_keep_their_default(write) -> None:
     more = ', env={"TOKEN": os.environ.get("HF_TOKEN", "none"), "KEY": os.environ["KEY"], "MODE": "fast"}'
     report = build_project(
