@@ -26,6 +26,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from flame_host.serverless.exceptions import Carried
 from flame_host.serverless.execution import Instances, run, users_part
 from flame_host.serverless.formats import (
     Codec,
@@ -254,8 +255,8 @@ def _travelling(error: BaseException, codec: Codec | None) -> str | None:
     if codec is None or codec.format != "cloudpickle/1":
         return None
     try:
-        text = encode(error, codec, result_limit(), "the exception")
-        codec.loads(codec.dumps(error))  # one that cannot be read again is better told about
+        text = encode(Carried(error), codec, result_limit(), "the exception")
+        codec.loads(codec.dumps(Carried(error)))  # one that cannot be read again is better told about
     except Exception:
         return None
     return text

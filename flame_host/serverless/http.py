@@ -92,10 +92,8 @@ def _endpoint(function: Callable[..., Any], method: str, path: str) -> Callable[
     plain = method in _WITH_BODY and not any(_is_fastapis(hints.get(parameter.name), parameter.default) for parameter in rest)
     if plain and any(hints.get(parameter.name) is bytes for parameter in rest):
         return _called(function, [*own, *(_uploaded(parameter, hints) for parameter in rest)])
-    if plain and rest:
-        if len(rest) == 1 or open_ended:
-            return _called(function, own, body=rest[0])
-        return _called(function, [*own, *(_embedded(parameter, hints) for parameter in rest)])
+    if plain and (rest or open_ended):
+        return _called(function, own, body=rest, open_ended=open_ended)
     if open_ended:
         return _called(function, own, query=True)
     return _called(
@@ -114,13 +112,6 @@ def _is_fastapis(hint: Any, default: Any) -> bool:
     return inspect.isclass(hint) and (issubclass(hint, pydantic.BaseModel) or hint.__module__.startswith(("fastapi", "starlette")))
 
 
-def _embedded(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> inspect.Parameter:
-    from fastapi import Body
-
-    default = Body(embed=True) if parameter.default is parameter.empty else Body(parameter.default, embed=True)
-    return parameter.replace(annotation=hints.get(parameter.name, Any), default=default, kind=parameter.KEYWORD_ONLY)
-
-
 def _uploaded(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> inspect.Parameter:
     from fastapi import File, Form
 
@@ -131,14 +122,25 @@ def _uploaded(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> inspect
 
 
 def _called(
-    function: Callable[..., Any], parameters: list[inspect.Parameter], *, body: inspect.Parameter | None = None, query: bool = False
+    function: Callable[..., Any],
+    parameters: list[inspect.Parameter],
+    *,
+    body: list[inspect.Parameter] | None = None,
+    open_ended: bool = False,
+    query: bool = False,
 ) -> Callable[..., Any]:
+    """What FastAPI calls.
+
+    Args:
+        parameters: that FastAPI finds. body: those that are in the body, or else in the query.
+        open_ended: the function takes whatever else the body has. query: it takes whatever the query has.
+    """
     from fastapi import HTTPException, Request
 
     async def endpoint(**given: Any) -> Any:
         request = given.pop("request_itself", None)
         if body is not None:
-            given[body.name] = await _whole_body(request, body, _hints(function).get(body.name, Any))
+            given |= await _gathered(request, body, _hints(function), open_ended)
         elif query and request is not None:
             given = {**request.query_params, **given}
         try:
@@ -156,27 +158,69 @@ def _called(
     return endpoint
 
 
-async def _whole_body(request: Any, parameter: inspect.Parameter, hint: Any) -> Any:
-    """The one argument: what stands under its name, if that is all there is, or the body itself."""
-    import pydantic
+async def _gathered(request: Any, parameters: list[inspect.Parameter], hints: Mapping[str, Any], open_ended: bool) -> dict[str, Any]:
+    """Arguments by name: of the body's object, or all of the body as the one argument; what is not there, of the query.
+
+    Raises:
+        RequestValidationError: with every one that is missing or of another type.
+    """
+    from fastapi.exceptions import RequestValidationError
+
+    value = await _json_of(request)
+    names = {parameter.name for parameter in parameters}
+    only = next(iter(names)) if len(names) == 1 and not open_ended else ""
+    if only and value is not _NOTHING and not _is_by_name(value, parameters[0], hints.get(only)):
+        value = {only: value}
+    if value is _NOTHING:
+        value = {}
+    if not isinstance(value, dict):
+        raise RequestValidationError([{"type": "dict_type", "loc": ("body",), "msg": "Input should be an object", "input": value}])
+    given = {key: entry for key, entry in value.items() if open_ended or key in names}
+    wrong: list[dict[str, Any]] = []
+    for parameter in parameters:
+        name, hint = parameter.name, hints.get(parameter.name, Any)
+        place = "body" if name in given or name not in request.query_params else "query"
+        if place == "query":
+            listed = request.query_params.getlist(name)
+            given[name] = listed if typing.get_origin(hint) in (list, set, tuple) else listed[-1]
+        if name in given:
+            given[name] = _validated(given[name], hint, (place, name), wrong)
+        elif parameter.default is parameter.empty:
+            wrong.append({"type": "missing", "loc": ("body", name), "msg": "Field required", "input": value})
+    if wrong:
+        raise RequestValidationError(wrong)
+    return given
+
+
+def _is_by_name(value: Any, parameter: inspect.Parameter, hint: Any) -> bool:
+    """Whether a body holds the one argument under its name, rather than being it."""
+    if not isinstance(value, dict):
+        return False
+    return value.keys() == {parameter.name} or hint in _SCALARS or (value == {} and parameter.default is not parameter.empty)
+
+
+_NOTHING = object()
+_SCALARS = (str, int, float, bool)
+
+
+async def _json_of(request: Any) -> Any:
     from fastapi.exceptions import RequestValidationError
 
     text = await request.body()
     try:
-        value = json.loads(text) if text else None
+        return json.loads(text) if text else _NOTHING
     except ValueError as error:
         raise RequestValidationError([{"type": "json_invalid", "loc": ("body",), "msg": f"not JSON: {error}", "input": {}}]) from error
-    if isinstance(value, dict) and value.keys() == {parameter.name}:
-        value = value[parameter.name]
-    elif (not text or (value == {} and hint in (str, int, float, bool))) and parameter.default is not parameter.empty:
-        return parameter.default
-    elif not text:
-        raise RequestValidationError([{"type": "missing", "loc": ("body", parameter.name), "msg": "Field required", "input": None}])
+
+
+def _validated(value: Any, hint: Any, place: tuple[str, str], wrong: list[dict[str, Any]]) -> Any:
+    import pydantic
+
     try:
         return pydantic.TypeAdapter(hint).validate_python(value)
     except pydantic.ValidationError as error:
-        details = [{**entry, "loc": ("body", parameter.name, *entry["loc"])} for entry in error.errors(include_url=False)]
-        raise RequestValidationError(details) from error
+        wrong += [{**entry, "loc": (*place, *entry["loc"])} for entry in error.errors(include_url=False)]
+        return value
 
 
 def _told(function: Callable[..., Any], error: Exception) -> Any:

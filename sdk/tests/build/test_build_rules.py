@@ -9,8 +9,11 @@ import signal
 import subprocess
 import sys
 import tarfile
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import psutil
 import pytest
@@ -178,6 +181,14 @@ def test_the_resource_s_own_variables_are_there_when_its_handler_is_tried_out(wr
     assert build_project(write(text)).handlers == ("handler_e.py",)
 
 
+def test_a_variable_that_an_import_wants_is_named(write) -> None:
+    text = 'import os\nKEY = os.environ["SOME_KEY"]\n' + FLASH.format(more="{more}", body="pass")
+    with pytest.raises(BuildError, match="it wants the variable SOME_KEY when it is imported; name it in env="):
+        build_project(write(text.format(more="")))
+    more = ', env={"SOME_KEY": os.environ["SOME_KEY"]}'
+    assert build_project(write(text.replace("{more}", more))).handlers == ("handler_e.py",)
+
+
 def test_variables_to_set_are_told_and_keep_their_default(write) -> None:
     more = ', env={"TOKEN": os.environ.get("HF_TOKEN", "none"), "KEY": os.environ["KEY"], "MODE": "fast"}'
     report = build_project(
@@ -214,6 +225,39 @@ def test_a_size_is_that_of_the_file_the_target_takes(tmp_path: Path) -> None:
     lock = tmp_path / "pylock.toml"
     lock.write_text(LOCK)
     assert sizes_in(lock, target_of("runpod", "3.12", "", flash=True)) == {"big": 700, "pure": 20, "source": 3}
+
+
+class Index(BaseHTTPRequestHandler):
+    """An index that tells a large size for a small wheel."""
+
+    wheel: ClassVar[Path]
+
+    def do_GET(self) -> None:
+        if self.path == "/simple/large/":
+            file = {"filename": self.wheel.name, "url": f"../../{self.wheel.name}", "hashes": {}, "size": 3 << 30}
+            page = {"meta": {"api-version": "1.1"}, "name": "large", "files": [file]}
+            body, kind = json.dumps(page).encode(), "application/vnd.pypi.simple.v1+json"
+        else:
+            body, kind = self.wheel.read_bytes(), "application/octet-stream"
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None: ...
+
+
+def test_what_is_too_large_is_refused_by_what_the_index_says_of_it(write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Index.wheel = make_wheel(tmp_path, "large", {"large/__init__.py": ""})
+    steps: list[str] = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), Index) as index:
+        threading.Thread(target=index.serve_forever, daemon=True).start()
+        monkeypatch.setenv("UV_DEFAULT_INDEX", f"http://127.0.0.1:{index.server_address[1]}/simple")
+        with pytest.raises(BuildError, match=r"have 3072 MiB to download, and an archive may have 500 MiB\. The largest: large"):
+            build_project(write({"app.py": APP, "requirements.txt": "large\n"}), progress=steps.append)
+        index.shutdown()
+    assert not [step for step in steps if step.startswith("installing")]
 
 
 def test_a_check_writes_nothing_and_tells_what_would_be_built(write) -> None:

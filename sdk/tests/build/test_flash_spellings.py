@@ -69,6 +69,10 @@ FOUND = {
 
 REFUSED = {
     "a decorator it does not know": ("from runpod_flash import stub\n@stub.function()\ndef f(): ...\n", 2, "not known here"),
+    "a route of a kind there is not": (EP + 'a = Endpoint(name="a")\n@a.route("/x")\ndef f(): ...\n', 3, "it has: get, post"),
+    "an endpoint used both ways": (
+        EP + 'a = Endpoint(name="a")\n@a.get("/x")\ndef f(): ...\n@a\ndef g(): ...\n', 5, "make two of it",
+    ),
     "a client as a decorator": (EP + '@Endpoint(id="abc")\ndef f(): ...\n', 2, "is a client"),
     "an endpoint inside a function": (EP + 'def g():\n    @Endpoint(name="e")\n    def f(): ...\n', 3, "inside a function"),
     "an endpoint made in a function": (EP + 'def g(f):\n    return Endpoint(name="e")(f)\n', 3, "stands inside g"),

@@ -51,6 +51,18 @@ def anything(**more: Any) -> Any:
     return more
 
 
+def default(text: str = "none") -> str:
+    return text
+
+
+def total(items: list[int]) -> int:
+    return sum(items)
+
+
+def more(a: int, **others: Any) -> Any:
+    return others
+
+
 def raw() -> bytes:
     return b"\x00\x01"
 
@@ -65,6 +77,9 @@ ROUTES: dict[tuple[str, str], Any] = {
     ("GET", "/lines"): lines,
     ("GET", "/any"): anything,
     ("DELETE", "/raw"): raw,
+    ("POST", "/default"): default,
+    ("POST", "/sum"): total,
+    ("POST", "/more"): more,
 }
 HANDLER = create_handler({"double": lambda n: n * 2})
 APP = create_app(ROUTES, HANDLER, title="test")
@@ -90,6 +105,7 @@ def ask(method: str, path: str, body: Any = None, kind: str = "application/json"
         ("POST", "/typed", {"count": 1}, 422),
         ("PUT", "/two", {"a": "x"}, 422),
         ("PUT", "/two", {}, 422),
+        ("PUT", "/two", [1], 422),
         ("GET", "/whole", None, 405),
         ("GET", "/nowhere", None, 404),
     ],
@@ -116,6 +132,14 @@ def test_a_failure_tells_type_message_and_the_users_part_of_the_traceback() -> N
         ("POST", "/typed", {"name": "a"}, {"name": "A", "count": 2}),
         ("PUT", "/two", {"a": 1, "b": 5}, 6),
         ("PUT", "/two", {"a": 1}, 3),
+        ("PUT", "/two?b=7", {"a": 1}, 8),
+        ("PUT", "/two?a=1&b=7", None, 8),
+        ("POST", "/default", None, "none"),
+        ("POST", "/default", {}, "none"),
+        ("POST", "/default", {"text": "x"}, "x"),
+        ("POST", "/sum", [1, 2], 3),
+        ("POST", "/sum?items=1&items=2", None, 3),
+        ("POST", "/more", {"a": 1, "b": 2}, {"b": 2}),
         ("GET", "/lines?n=2", None, b'{"n": 0}\n{"n": 1}\n'),
         ("GET", "/any?x=1", None, {"x": "1"}),
         ("DELETE", "/raw", None, b"\x00\x01"),

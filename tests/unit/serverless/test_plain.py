@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import dataclasses
 import json
+import pickle
 import threading
 from typing import Any
 
@@ -194,3 +196,19 @@ def test_a_concurrent_handler_has_as_many_jobs_at_work_as_it_was_told() -> None:
 
     assert asyncio.run(three(meets)) == [0, 1, 2]
     assert asyncio.run(three(meets_later)) == [0, 1, 2]
+
+
+class OutOfStock(Exception):
+    def __init__(self, item: str, left: int) -> None:
+        super().__init__(f"{item}: {left} left")
+        self.item, self.left = item, left
+
+
+def test_an_exception_keeps_its_type_and_attributes_on_its_way_to_another_endpoint() -> None:
+    def sells(item: str) -> None:
+        raise OutOfStock(item, 3)
+
+    job_input = {"function_name": "sells", "args": [serialize_result("tea")], "errors": "nested"}
+    failure = create_handler({"sells": sells})({"input": job_input})["failure"]
+    error = pickle.loads(base64.b64decode(failure["exception"]))
+    assert (type(error), str(error), error.item, error.left) == (OutOfStock, "tea: 3 left", "tea", 3)

@@ -104,7 +104,10 @@ def decorate(
     if _is_function(target):
         _name(resource, target, route)
         return RemoteFunction(target, resource, dependencies, awaited, route)
-    raise ConfigError(f"@remote goes on functions and classes, not on {target!r}")
+    raise ConfigError(
+        f"remote() was given {target!r}, which is neither a resource nor a function; it goes on functions and classes",
+        hint='write  @remote(Resource(name="gpu-worker"))',
+    )
 
 
 def _name(resource: Resource, target: Any, route: tuple[str, str] | None = None) -> None:

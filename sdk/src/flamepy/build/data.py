@@ -7,7 +7,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flamepy.build.values import Collection, Constant, Unknown, Value, either, entries_of
+from flamepy.build.values import Collection, Constant, EnvironmentValue, Unknown, Value, either, entries_of
 
 _FOLDED: dict[type[ast.operator], Callable[[Any, Any], Any]] = {ast.Add: operator.add, ast.Mod: operator.mod}
 _LONGEST = 10_000  # characters or items a folded constant may have
@@ -54,16 +54,18 @@ class DataEvaluator:
         return Collection(entries, "dict")
 
     def _joinedstr(self, node: ast.JoinedStr, names: Mapping[str, Value]) -> Value:
-        text = ""
+        text, variable = "", ""
         for part in node.values:
             inner = part.value if isinstance(part, ast.FormattedValue) else part
             value = self.evaluate(inner, names)
+            if isinstance(value, EnvironmentValue) and isinstance(value.default, Constant):
+                variable, value = value.variable, value.default
             if not isinstance(value, Constant):
                 return because(value, inner)
             if isinstance(part, ast.FormattedValue) and (part.format_spec is not None or part.conversion not in (-1, 115)):
                 return Unknown(f"{text_of(node)} formats its parts")
             text += str(value.value)
-        return Constant(text)
+        return EnvironmentValue(variable, Constant(text)) if variable else Constant(text)
 
     def _binop(self, node: ast.BinOp, names: Mapping[str, Value]) -> Value:
         return self.combine(node.op, self.evaluate(node.left, names), self.evaluate(node.right, names), node)
@@ -74,6 +76,10 @@ class DataEvaluator:
                 return Collection(dict(enumerate([*left.entries.values(), *right.entries.values()])), left.kind)
             if isinstance(op, ast.BitOr) and left.kind == right.kind == "dict":
                 return Collection({**left.entries, **right.entries}, "dict")
+        for one, other in ((left, right), (right, left)):
+            if isinstance(one, EnvironmentValue) and one.default is not None:
+                made = self.combine(op, *((one.default, other) if one is left else (other, one.default)), node)
+                return EnvironmentValue(one.variable, made) if isinstance(made, Constant) else made
         if isinstance(left, Constant) and isinstance(right, Constant) and type(op) in _FOLDED:
             try:
                 made = _FOLDED[type(op)](left.value, right.value)

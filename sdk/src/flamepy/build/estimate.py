@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -20,30 +21,33 @@ __all__ = ["check_size", "sizes_in"]
 _SECONDS = 300
 
 
-def check_size(order: Iterable[str], lock: Path, project: Path, target: Target, limit: int) -> tuple[int, Mapping[str, int]] | None:
-    """Bytes to download in all and by distribution; None if the index does not tell.
+def check_size(order: Iterable[str], directory: Path, project: Path, target: Target, limit: int) -> int:
+    """Bytes to download.
 
     Args:
         order: the installer's resolution, but for where it writes.
 
     Raises:
-        BuildError: more than the limit, told with the largest.
+        LookupError: they cannot be told; with the reason. BuildError: more than the limit, told with the largest.
     """
-    done = run([*order, "--format", "pylock.toml", "--output-file", os.fspath(lock)], cwd=project, seconds=_SECONDS)
-    if done.returncode or not lock.is_file():
-        return None  # the installation will say what is wrong, if anything is
+    lock = directory / "pylock.deps.toml"
     try:
+        done = run([*order, "--format", "pylock.toml", "--output-file", os.fspath(lock)], cwd=project, seconds=_SECONDS)
+        if done.returncode or not lock.is_file():
+            raise LookupError((done.stderr.strip().splitlines() or ["the installer said nothing"])[-1].strip())
         sizes = sizes_in(lock, target)
+    except subprocess.TimeoutExpired:
+        raise LookupError(f"the index did not answer within {_SECONDS} s") from None
     finally:
-        lock.unlink()
+        lock.unlink(missing_ok=True)
     total = sum(sizes.values())
     if total > limit:
         parts = ", ".join(f"{name} {human_size(size)}" for name, size in largest(sizes, 6).items())
         raise BuildError(
-            f"the dependencies have {human_size(total)} to download, and an archive may have {human_size(limit)}. The largest: {parts}",
+            f"the dependencies have {total >> 20} MiB to download, and an archive may have {limit >> 20} MiB. The largest: {parts}",
             hint="leave out what the image has, with --without NAME or a --target, or raise --size-limit; nothing was downloaded",
         )
-    return total, sizes
+    return total
 
 
 def sizes_in(lock: Path, target: Target) -> dict[str, int]:

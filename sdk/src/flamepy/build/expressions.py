@@ -212,7 +212,8 @@ class Evaluator(DataEvaluator):
         if given is None or given.keys() != {"path"}:
             self.problem(node, f"{text_of(node)} is a route, and takes its path only")
         path = (given or {}).get("path", Unknown("it has none"))
-        maker.resource.used = True
+        maker.resource.used = maker.resource.with_routes = True
+        self._one_way(maker.resource, node)
         return DecoratorValue(maker.resource, {"method": Constant(maker.method), "path": path}, node.lineno, node)
 
     def as_decorator(self, value: Value, node: ast.expr) -> Value:
@@ -222,8 +223,14 @@ class Evaluator(DataEvaluator):
         if value.is_client:
             self.problem(node, f"{text_of(node)} is a client of something that is deployed elsewhere, and cannot decorate")
             return Unknown("it is a client")
-        value.used = True
+        value.used = value.as_decorator = True
+        self._one_way(value, node)
         return DecoratorValue(value, {}, getattr(node, "lineno", 0), node)
+
+    def _one_way(self, value: ResourceValue, node: ast.AST) -> None:
+        if value.as_decorator and value.with_routes:
+            shown = value.variable or value.type_name
+            self.problem(node, f"{shown} has routes, and is a decorator, too; an endpoint answers requests or jobs, so make two of it")
 
     def _decorated(self, node: ast.Call, decorator: DecoratorValue, names: Mapping[str, Value]) -> Value:
         target = self.evaluate(node.args[0], names) if len(node.args) == 1 and not node.keywords else Unknown("")

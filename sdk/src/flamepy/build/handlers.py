@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -82,6 +83,8 @@ except ModuleNotFoundError as error:
 sys.exit(not callable(module.handler))
 """
 _OF_THE_IMAGE = 3
+_WANTED_VARIABLE = re.compile(r"os\.environ(?:.*\n){1,4}KeyError: '(\w+)'$")
+"""The end of a traceback of a program that reads a variable which is not there."""
 
 
 class HandlerGenerator:
@@ -198,8 +201,8 @@ def check_imports(
             untried.append(f"{path.name} was not tried out: it imports {done.stdout.strip()}, which the image has")
         elif done.returncode:
             tail = "\n".join(f"    | {line}" for line in done.stderr.strip().splitlines()[-12:])
-            to_set = ", ".join(entry.get("env_to_set") or ())
-            hint = f"\n    its variables to set have no value here: {to_set}" if to_set else ""
+            wanted = _WANTED_VARIABLE.search(done.stderr.strip())
+            hint = f"\n    it wants the variable {wanted[1]} when it is imported; name it in env= of its resource" if wanted else ""
             problems.append(Problem(path.name, 0, f"cannot be imported by a worker:\n{tail}{hint}"))
     if problems:
         raise BuildError(problems, hint="is something missing in the project's dependencies? --keep-build keeps the directory to look at")
@@ -208,4 +211,5 @@ def check_imports(
 
 def _environment(entry: Mapping[str, Any]) -> dict[str, str]:
     keep = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
-    return {**keep, **{name: str(value) for name, value in (entry.get("env") or {}).items() if value is not None}}
+    # What is to be set where it runs is set here, too, to nothing: that it is missing is no mistake of the program.
+    return {**keep, **{name: "" if value is None else str(value) for name, value in (entry.get("env") or {}).items()}}

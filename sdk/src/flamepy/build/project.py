@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from flamepy.build.handlers import HandlerGenerator, answers_http, check_imports
 from flamepy.build.manifest import ManifestBuilder, write_manifest
 from flamepy.build.modules import decisions, source_roots
 from flamepy.build.record import ARTEFACTS, clean_project, remember
+from flamepy.build.reports import BuildReport, CheckReport
 from flamepy.build.runtime import bundle_runtime, refuse_if_there, serializer_entries
 from flamepy.build.scanner import RemoteDecoratorScanner
 from flamepy.build.targets import Target, target_of
@@ -34,51 +35,6 @@ _INSTALL_FILES = ("pyproject.toml", "requirements.txt", "setup.py", "setup.cfg",
 """Left out at the root: what they ask for is in the archive, and a host that reads them would install it a second time."""
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class CheckReport:
-    """What a build would be of.
-
-    Attributes:
-        dependencies: requirements that would be installed. download: their bytes, None if that cannot be told.
-        notes: what the user should know, although it is no error.
-    """
-
-    manifest: Mapping[str, Any]
-    dependencies: tuple[str, ...]
-    download: int | None
-    notes: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data, for ``--json``."""
-        return asdict(self)
-
-
-@dataclass(frozen=True)
-class BuildReport:
-    """What was built.
-
-    Attributes:
-        digest: SHA-256 of the archive. size: its bytes. files: how many are in it.
-        handlers: their files, by resource. dependencies: requirements that were installed.
-        sizes: bytes before compression, by top-level name.
-        notes: what the user should know, although it is no error.
-    """
-
-    archive: Path
-    digest: str
-    size: int
-    files: int
-    manifest: Mapping[str, Any]
-    handlers: tuple[str, ...]
-    dependencies: tuple[str, ...]
-    sizes: Mapping[str, int]
-    notes: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data, for ``--json``."""
-        return {**asdict(self), "archive": str(self.archive), "handlers": list(self.handlers), "dependencies": list(self.dependencies)}
 
 
 @dataclass
@@ -253,8 +209,14 @@ def _estimate(build: _Build, found: _Found, directory: Path) -> int | None:
     if not found.selection.requirements:
         return 0
     order = resolution_order(found.selection, directory / ".deps", found.target)
-    told = None if order is None else check_size(order, directory / ".deps.pylock.toml", build.root, found.target, found.limit)
-    return None if told is None else told[0]
+    if order is None:
+        return None
+    try:
+        return check_size(order, directory, build.root, found.target, found.limit)
+    except LookupError as error:
+        # Not an error here: the installation will say what is wrong, if anything is.
+        build.notes.append(f"how much is to be downloaded cannot be told: {error}")
+        return None
 
 
 # ---------------------------------------------------------------------- making

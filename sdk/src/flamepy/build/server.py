@@ -41,6 +41,7 @@ from flame_host.api import FlameError
 from flamepy.build.deployment import Deployment
 from flamepy.build.jobs import Job, Jobs, Stream, completed, new_id
 from flamepy.build.page import page_of
+from flamepy.build.passing import HOP_BY_HOP, Asked, asked_of
 
 if TYPE_CHECKING:
     from flame_host import Host
@@ -59,7 +60,6 @@ DRAIN_SECONDS = 600.0
 CANCEL_SECONDS = 5.0
 """How long ``/cancel`` waits for a worker to stop."""
 _WORDS = frozenset({"run", "runsync", "status", "stream", "cancel"})
-_HOP_BY_HOP = frozenset({"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
 
 logger = logging.getLogger("flamepy.serve")
 
@@ -225,10 +225,10 @@ class _Requests(BaseHTTPRequestHandler):
             if self._is_entered(method):
                 return
             self._check_token()
-            body = self._body(needed=method == "POST")
-            asked = self._http_resource(method)
+            asked = asked_of(self._deployment, method, self.path)
+            body = self._body(needed=method == "POST" and asked is None)
             if asked is not None:
-                self._send_http(self._http_answer(method, body, *asked), method)
+                self._send_http(self._http_answer(method, body, asked), method)
                 return
             if method == "GET" and urlsplit(self.path).path == "/" and "text/html" in self.headers.get("Accept", ""):
                 self._send_page()
@@ -259,39 +259,22 @@ class _Requests(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def _http_resource(self, method: str) -> tuple[str, str] | None:
-        """Resource and path of a request to its own HTTP routes, with the resource in front of the path or without."""
-        path = unquote(urlsplit(self.path).path)
-        for resource in self._deployment.manifest.get("routes") or {}:
-            inner = path.removeprefix(f"/{resource}")
-            if inner != path and self._deployment.answers(resource, method, inner):
-                return resource, inner
-        home = self._deployment.route_of(method, path)
-        return None if home is None else (home, path)
-
-    def _http_answer(self, method: str, body: bytes, resource: str, path: str) -> dict[str, Any]:
-        request = {
-            "method": method,
-            "path": path,
-            "query": urlsplit(self.path).query,
-            "headers": [(name, value) for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP],
-            "body": base64.b64encode(body).decode(),
-        }
-        output = self._deployment.submit(resource, {"id": new_id(), "request": request})
+    def _http_answer(self, method: str, body: bytes, asked: Asked) -> dict[str, Any]:
+        output = asked.submit(method, list(self.headers.items()), body)
         try:
             answer: dict[str, Any] = output.result(SYNC_SECONDS)
         except (TimeoutError, FutureTimeoutError):
             output.cancel(force=True)
-            raise _Refused(HTTPStatus.GATEWAY_TIMEOUT, f"{path} has not answered within {SYNC_SECONDS:.0f} s") from None
+            raise _Refused(HTTPStatus.GATEWAY_TIMEOUT, f"{asked.path} has not answered within {SYNC_SECONDS:.0f} s") from None
         except Exception as error:
-            raise _Refused(HTTPStatus.BAD_GATEWAY, f"the worker of {resource} did not answer: {error}") from error
+            raise _Refused(HTTPStatus.BAD_GATEWAY, f"the worker of {asked.resource} did not answer: {error}") from error
         return answer
 
     def _send_http(self, answer: dict[str, Any], method: str) -> None:
         data = base64.b64decode(answer["body"])
         self.send_response(answer["status"])
         for name, value in answer["headers"]:
-            if name.lower() not in _HOP_BY_HOP:
+            if name.lower() not in HOP_BY_HOP:
                 self.send_header(name, value)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()

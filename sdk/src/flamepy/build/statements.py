@@ -12,6 +12,7 @@ from flamepy.build.expressions import Evaluator, Program
 from flamepy.build.modules import SourceModule
 from flamepy.build.values import (
     FLASH_NAMES,
+    HTTP_METHODS,
     OUR_NAMES,
     Collection,
     Constant,
@@ -130,6 +131,12 @@ class Interpreter:
             return
         callee = decorator.func if isinstance(decorator, ast.Call) else decorator
         origin = self.evaluator.evaluate(callee, names)
+        if isinstance(callee, ast.Attribute):
+            owner = self.evaluator.evaluate(callee.value, names)
+            if isinstance(owner, ResourceValue) and owner.is_endpoint and not owner.is_client:
+                known = ", ".join(HTTP_METHODS)
+                self.evaluator.problem(decorator, f"@{ast.unparse(callee)} is no decorator of an endpoint; it has: {known}")
+                return
         if isinstance(origin, External) and of_flash(origin.path):
             self.evaluator.problem(decorator, f"@{ast.unparse(callee)} is a decorator of another SDK that is not known here")
             return

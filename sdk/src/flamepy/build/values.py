@@ -149,6 +149,7 @@ class ResourceValue:
         base: which of our types it is, or is derived from.
         settings: keyword → value; what could not be read is `Unknown`. texts: keyword → how it is written.
         variable: the first name it was bound to. used: whether a function is on it, or it is a client.
+        as_decorator, with_routes: the two ways to put a function on an ``Endpoint``, of which it may have one.
     """
 
     type_name: str
@@ -159,6 +160,8 @@ class ResourceValue:
     line: int
     variable: str = ""
     used: bool = False
+    as_decorator: bool = False
+    with_routes: bool = False
 
     @property
     def is_endpoint(self) -> bool:
