@@ -12,17 +12,21 @@ is base64 of the format that ``format`` names, by default ``cloudpickle/1`` unle
 The answer is ``{"success": true, "result": …}`` or ``{"success": false, "error": …, "traceback": …}``; nothing a function does makes
 the handler raise. The workers this runs under take ``error`` out of the answer and drop the rest; a caller that wants it whole says
 ``"errors": "nested"`` and gets ``{"success": false, "failure": {…}}``.
+
+A job in plain JSON is answered in plain JSON: see `flame_host.serverless.plain`.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import traceback as tracebacks
-from collections.abc import Callable, Mapping
-from types import TracebackType
+from collections.abc import AsyncIterator, Callable, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from flame_host.serverless.execution import Instances, run
+from flame_host.serverless.execution import Instances, run, users_part
 from flame_host.serverless.formats import (
     Codec,
     Formats,
@@ -34,19 +38,22 @@ from flame_host.serverless.formats import (
     result_limit,
 )
 from flame_host.serverless.manifest import find_manifest, load_manifest
+from flame_host.serverless.plain import PlainCall, failed, plain_call
 from flame_host.serverless.signatures import check_arguments
 
 __all__ = [
     "PayloadError",
     "PayloadTooLargeError",
+    "create_concurrent_handler",
     "create_handler",
+    "create_stream_handler",
     "deserialize_arguments",
     "execute_function",
     "load_manifest",
     "serialize_result",
 ]
 
-Handler = Callable[[Mapping[str, Any]], dict[str, Any]]
+Handler = Callable[[Mapping[str, Any]], Any]
 logger = logging.getLogger("flame_host.handler")
 
 
@@ -58,8 +65,42 @@ def create_handler(function_registry: Mapping[str, Any]) -> Handler:
     """
     worker = _Worker(dict(function_registry))
 
-    def handler(job: Mapping[str, Any]) -> dict[str, Any]:
+    def handler(job: Mapping[str, Any]) -> Any:
         return worker.answer(job)
+
+    return handler
+
+
+def create_concurrent_handler(function_registry: Mapping[str, Any], max_concurrency: int) -> Callable[[Mapping[str, Any]], Any]:
+    """Make an ``async`` handler, for a worker that does several jobs at a time.
+
+    Coroutines share the worker's one loop; what is not ``async`` gets a thread of its own.
+
+    Args:
+        max_concurrency: jobs at a time.
+    """
+    worker = _Worker(dict(function_registry))
+    threads = ThreadPoolExecutor(max_concurrency, thread_name_prefix="flame-job")
+
+    async def handler(job: Mapping[str, Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(threads, worker.answer, job)
+
+    return handler
+
+
+def create_stream_handler(function_registry: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], AsyncIterator[Any]]:
+    """Make a generator handler: what a function yields is sent as it comes, if the job is in plain JSON."""
+    worker = _Worker(dict(function_registry))
+    end = object()
+
+    async def handler(job: Mapping[str, Any]) -> AsyncIterator[Any]:
+        answers = worker.answers(job)
+        try:
+            while (answer := await asyncio.to_thread(next, answers, end)) is not end:
+                yield answer
+        finally:
+            with contextlib.suppress(ValueError):  # it is at work in a thread that nothing can stop
+                answers.close()
 
     return handler
 
@@ -102,7 +143,38 @@ class _Worker:
         self._formats = Formats(find_manifest())
         self._instances = Instances()
 
-    def answer(self, job: Mapping[str, Any]) -> dict[str, Any]:
+    def answer(self, job: Mapping[str, Any]) -> Any:
+        call = self._plain(job)
+        return self._encoded(job) if call is None else self._answer_plain(call)
+
+    def answers(self, job: Mapping[str, Any]) -> Generator[Any, None, None]:
+        """The values of a generator, one by one; the answer to a job of the encoded form is one."""
+        call = self._plain(job)
+        if call is None:
+            yield self._encoded(job)
+            return
+        try:
+            yield from call.values(self._instances)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            if _is_the_operators(error):
+                raise
+            yield _plain_failure(call.name, error)
+
+    def _plain(self, job: Mapping[str, Any]) -> PlainCall | None:
+        job_input = job.get("input") if isinstance(job, Mapping) else job
+        return plain_call(job_input, self._registry) if isinstance(job_input, Mapping) else None
+
+    def _answer_plain(self, call: PlainCall) -> Any:
+        try:
+            return call.value(self._instances)
+        except BaseException as error:
+            if _is_the_operators(error):
+                raise
+            return _plain_failure(call.name, error)
+
+    def _encoded(self, job: Mapping[str, Any]) -> dict[str, Any]:
         job_input = job.get("input") if isinstance(job, Mapping) else job
         if job_input is None:
             job_input = {}
@@ -122,15 +194,29 @@ class _Worker:
                 instances=self._instances, public_only=self._formats.pickle_denied,
             )  # fmt: skip
             answer = {"success": True, "result": encode(value, codec, result_limit(), "the result")}
-        except KeyboardInterrupt:  # the operator's, not the function's
-            raise
         except BaseException as error:
+            if _is_the_operators(error):
+                raise
             # Most workers tell their caller the message only; the log is where the rest can be found.
-            logger.warning("%s failed: %s", name, _text(error), exc_info=(type(error), error, _without_ours(error.__traceback__)))
+            logger.warning("%s failed: %s", name, _text(error), exc_info=(type(error), error, users_part(error.__traceback__)))
             return _failure(error, codec, nested)
         if codec.format != "cloudpickle/1":
             answer["format"] = codec.format
         return answer
+
+
+def _is_the_operators(error: BaseException) -> bool:
+    """Whether it comes from whoever runs the worker, and not from the function: Ctrl-C, or the end of a job that was taken back."""
+    kind = type(error)
+    # Raised by the runtime of a worker process of ours, which is not there in others.
+    taken_back = kind.__name__ == "Interrupted" and not issubclass(kind, Exception) and kind.__module__ in ("bootstrap", "__main__")
+    return isinstance(error, KeyboardInterrupt) or taken_back
+
+
+def _plain_failure(name: str, error: BaseException) -> dict[str, Any]:
+    text, trace = _text(error), users_part(error.__traceback__)
+    logger.warning("%s failed: %s", name, text, exc_info=(type(error), error, trace))
+    return failed(error, text, "".join(tracebacks.format_exception(type(error), error, trace)))
 
 
 def _refusal(message: str, nested: bool = False) -> dict[str, Any]:
@@ -141,21 +227,13 @@ def _refusal(message: str, nested: bool = False) -> dict[str, Any]:
 
 def _failure(error: BaseException, codec: Codec | None, nested: bool) -> dict[str, Any]:
     text = _text(error)
-    trace = "".join(tracebacks.format_exception(type(error), error, _without_ours(error.__traceback__)))
+    trace = "".join(tracebacks.format_exception(type(error), error, users_part(error.__traceback__)))
     if not nested:
         return {"success": False, "error": text, "traceback": trace}
     kind = f"{type(error).__module__}.{type(error).__qualname__}"
     failure = {"type": kind, "error": text, "traceback": trace, "exception": _travelling(error, codec)}
     answer = {"success": False, "failure": failure}
     return answer if codec is None else {**answer, "format": codec.format}
-
-
-def _without_ours(trace: TracebackType | None) -> TracebackType | None:
-    """From the user's first frame on; all of it when there is none."""
-    first = trace
-    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").startswith(("flame_host.handler", "flame_host.serverless.")):
-        trace = trace.tb_next
-    return trace or first
 
 
 def _text(error: BaseException) -> str:

@@ -14,6 +14,7 @@ from flame_host.api import (
     Cache,
     Capabilities,
     Capability,
+    Deployer,
     Engine,
     FormatNotAllowedError,
     Installer,
@@ -31,6 +32,7 @@ _KEYS = {
     "caches": "name",
     "engines": "schemes",
     "observers": "name",
+    "deployers": "name",
 }
 """Family → the attribute of a provider that holds the key, or keys, users type."""
 
@@ -85,6 +87,9 @@ class Catalog:
 
     def engine(self, scheme: str) -> Engine:
         return cast(Engine, self._find("engines", scheme))
+
+    def deployer(self, name: str) -> Deployer:
+        return cast(Deployer, self._find("deployers", name))
 
     def serializer(self, format: str) -> Serializer:
         """By name, or by name and major version as payloads say it (``"cloudpickle/1"``)."""

@@ -4,6 +4,7 @@ Nothing here imports anything but pluggy and the standard library.
 """
 
 from flame_host.api.commands import last_lines, run_command
+from flame_host.api.deployment import Deployer, Release
 from flame_host.api.errors import (
     ApplicationError,
     ApplicationExistsError,
@@ -109,6 +110,7 @@ __all__ = [
     "ClosedError",
     "ConfigError",
     "Connection",
+    "Deployer",
     "DigestMismatchError",
     "ENTRY_POINT_GROUP",
     "Engine",
@@ -141,6 +143,7 @@ __all__ = [
     "PluginError",
     "Problem",
     "ProvisionError",
+    "Release",
     "RemoteError",
     "ProjectNeeds",
     "Requirements",

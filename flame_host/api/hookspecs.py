@@ -1,4 +1,4 @@
-"""The seven hooks. A hook offers, a provider works: hooks are called once, at start-up, and never per task.
+"""The eight hooks. A hook offers, a provider works: hooks are called once, at start-up, and never per task.
 
 A plugin is a module named by an entry point of group ``flame_host``; it implements any of these functions with `hookimpl`::
 
@@ -15,6 +15,7 @@ from collections.abc import Iterable
 
 import pluggy
 
+from flame_host.api.deployment import Deployer
 from flame_host.api.providers import Archiver, Cache, Engine, Installer, Observer, Serializer, Store
 
 PROJECT = "flame_host"
@@ -65,4 +66,10 @@ def flame_engines() -> Iterable[Engine]:
 @hookspec
 def flame_observers() -> Iterable[Observer]:
     """Receivers of task and session events, keyed by name."""
+    raise NotImplementedError
+
+
+@hookspec
+def flame_deployers() -> Iterable[Deployer]:
+    """Those who serve what ``flame build`` made, keyed by name (``directory``)."""
     raise NotImplementedError

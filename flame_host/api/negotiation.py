@@ -19,6 +19,7 @@ _PREFIXES = {
     "caches": "flame-cache",
     "engines": "flame-engine",
     "observers": "flame-observe",
+    "deployers": "flame-deploy",
 }
 
 _BROUGHT_BY = {"tar.gz": "tar", "tar.bz2": "tar", "tar.xz": "tar", "https": "http"}

@@ -194,13 +194,18 @@ async def _awaited(value: Any) -> Any:
 
 
 def _drain(stream: Any) -> Iterator[Any]:
-    """An asynchronous generator as an ordinary one."""
+    """An asynchronous generator as an ordinary one; in a thread, for the caller's may run a loop already."""
     loop = asyncio.new_event_loop()
-    try:
-        while True:
-            try:
-                yield loop.run_until_complete(stream.__anext__())
-            except StopAsyncIteration:
-                return
-    finally:
-        loop.close()
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            while True:
+                try:
+                    yield pool.submit(loop.run_until_complete, _next_of(stream)).result()
+                except StopAsyncIteration:
+                    return
+        finally:
+            loop.close()
+
+
+async def _next_of(stream: Any) -> Any:
+    return await stream.__anext__()

@@ -80,7 +80,7 @@ class Link:
         inflight: tasks sent and not answered, oldest first. since: when the oldest got its turn.
         window: how many may be in flight; 0 while the worker is not ready, is asked to hand back, or is to end. Changed under
             ``_sending`` only, so that no frame follows a recall.
-        replied: answers so far. streamed: number of the last task of which an item was delivered.
+        replied: answers so far. streamed: number of the last task of which an item was delivered. attached: it has a socket.
     """
 
     def __init__(self, source: TaskSource, io: Loop) -> None:
@@ -89,6 +89,7 @@ class Link:
         self.since = self.idle_since = time.monotonic()
         self.replied = self.succeeded = self.failed = 0
         self.recalling = False
+        self.attached = False
         self.streamed = 0
         self._source = source
         self._io = io
@@ -107,6 +108,7 @@ class Link:
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._io.read(sock.fileno(), self.read)
+        self.attached = True
 
     @property
     def running(self) -> Task | None:

@@ -131,10 +131,11 @@ class Loop:
                 self._guarded(heapq.heappop(self._timers)[2])
             for session in [session for session in self._watched if not self._tick(session, now)]:
                 self._watched.discard(session)
-        self._readers.close()
-        self._writers.close()
-        os.close(self._wake_read)
-        os.close(self._wake_write)
+        with self._waking:  # not while somebody is about to wake us: the descriptor would be another's
+            self._readers.close()
+            self._writers.close()
+            os.close(self._wake_read)
+            os.close(self._wake_write)
 
     def _patience(self) -> float | None:
         if self._watched:

@@ -142,7 +142,9 @@ class LocalSession:
     def drive(self, task: Task, enough: Callable[[], bool], timeout: float | None = None) -> None:
         for executor in self.executors:
             if executor.running is task:
-                executor.drive(task, enough, timeout)
+                # Only for the one call there is: with others behind it, answers come by the lot, and the loop is as quick.
+                if len(executor.inflight) == 1:
+                    executor.drive(task, enough, timeout)
                 return
 
     # ------------------------------------------------------------------------------------------------ looking after
@@ -182,7 +184,7 @@ class LocalSession:
         return False
 
     def _look_at(self, executor: Executor, now: float) -> None:
-        if executor.starting:
+        if not executor.attached:
             return
         waited = now - executor.since
         if len(executor.inflight) > 1 and waited > _RECALL_AFTER:

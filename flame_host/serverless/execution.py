@@ -15,6 +15,7 @@ from flame_host.serverless.formats import Codec, PayloadError, decode_dict, deco
 if TYPE_CHECKING:
     import asyncio
     from concurrent.futures import ThreadPoolExecutor
+    from types import TracebackType
 
 MOST_INSTANCES = 64
 
@@ -104,11 +105,26 @@ async def _awaited(value: Any) -> Any:
     return await value
 
 
+_NOT_THE_USERS = ("flame_host.handler", "flame_host.serverless.", "asyncio.", "concurrent.futures.")
+
+
+def users_part(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback from the first frame on that is not of those who call the user's code; None when there is none."""
+    while trace is not None and f"{trace.tb_frame.f_globals.get('__name__', '')}.".startswith(_NOT_THE_USERS):
+        trace = trace.tb_next
+    return trace
+
+
 def on_loop(coroutine: Any) -> Any:
     """Run a coroutine on the worker's own loop, which outlives the call: what a class keeps there (a client, a lock) stays valid."""
     import asyncio
 
-    return asyncio.run_coroutine_threadsafe(_shielded(coroutine), _loop()).result().get()
+    running = asyncio.run_coroutine_threadsafe(_shielded(coroutine), _loop())
+    try:
+        return running.result().get()
+    except BaseException:
+        running.cancel()  # whoever waited was told to stop; the coroutine must not go on by itself
+        raise
 
 
 async def _shielded(coroutine: Any) -> _Outcome:

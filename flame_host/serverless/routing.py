@@ -181,15 +181,7 @@ class _Exchange:
         self._resource = resource
         self._url = url
         self._deadline = time.monotonic() + float(os.environ.get("FLAME_ENDPOINT_TIMEOUT") or 600)
-        loopback = urlsplit(url).hostname in _LOOPBACK
-        handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
-        if loopback:
-            handlers.append(urllib.request.ProxyHandler({}))
-        self._opener = urllib.request.build_opener(*handlers)
-        self._headers = {"Content-Type": "application/json"}
-        key = os.environ.get("FLAME_ENDPOINT_KEY") or os.environ.get("RUNPOD_API_KEY")
-        if key and (loopback or url.startswith("https:")):  # never in the clear
-            self._headers["Authorization"] = f"Bearer {key}"
+        self._opener, self._headers = opener_for(url)
 
     def run(self, job: dict[str, Any]) -> Mapping[str, Any]:
         answer = self._request("POST", "/runsync", job)
@@ -201,6 +193,8 @@ class _Exchange:
             pause = min(pause * 2, _LONGEST_PAUSE)
             answer = self._request("GET", f"/status/{answer.get('id')}", None)
         output = answer.get("output") if "status" in answer else answer
+        if isinstance(output, list) and len(output) == 1:  # of a worker that streams, to which this was one value
+            output = output[0]
         if isinstance(output, Mapping) and "success" in output:
             return output
         if answer.get("error"):
@@ -232,6 +226,19 @@ class _Exchange:
 
     def _error(self, what: str, hint: str = "") -> EndpointError:
         return EndpointError(f"endpoint {self._resource!r} at {self._url} {what}", resource=self._resource, url=self._url, hint=hint)
+
+
+def opener_for(url: str) -> tuple[urllib.request.OpenerDirector, dict[str, str]]:
+    """How requests to an endpoint are made: no redirects, no proxy to this machine itself, and the key never in the clear."""
+    loopback = urlsplit(url).hostname in _LOOPBACK
+    handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
+    if loopback:
+        handlers.append(urllib.request.ProxyHandler({}))
+    headers = {"Content-Type": "application/json"}
+    key = os.environ.get("FLAME_ENDPOINT_KEY") or os.environ.get("RUNPOD_API_KEY")
+    if key and (loopback or url.startswith("https:")):
+        headers["Authorization"] = f"Bearer {key}"
+    return urllib.request.build_opener(*handlers), headers
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -20,7 +20,6 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from typing import Any
 
 import chaos_ends  # noqa: F401 (registers its kinds)
 import chaos_kinds  # noqa: F401
@@ -60,8 +59,8 @@ def streams(options: argparse.Namespace, world: World, chance: random.Random) ->
 LOADS = {"mixed": mixed, "sums": sums, "streams": streams}
 
 
-def _same(value: Any) -> Any:
-    return value
+def _same(number: int) -> int:
+    return number
 
 
 def _spin() -> int:
@@ -88,15 +87,6 @@ def busy_pool() -> Iterator[None]:
 
 
 # ---------------------------------------------------------------------------------------------------- one configuration after another
-
-
-def warm_up(options: argparse.Namespace) -> None:
-    """What a process has from its first call on is not left behind by the load."""
-    with Runner("chaos-warm-up", engine=options.engine, package=False, logs="none") as runner:
-        future = runner.service(_same)(1)
-        future.add_done_callback(_same)
-        future.get()
-    flamepy.disconnect()
 
 
 def run(options: argparse.Namespace, seed: int, threads: int, heard: list[str]) -> collections.Counter[str] | None:
@@ -149,7 +139,6 @@ def main(arguments: list[str]) -> int:
     configurations = [(seed, threads) for seed in options.seed for threads in options.threads]
     options.seconds = options.minutes * 60 / len(configurations)
     complaints = Complaints()
-    warm_up(options)
     before = belongings()
     for seed, threads in configurations:
         began = time.monotonic()

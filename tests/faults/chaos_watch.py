@@ -108,7 +108,7 @@ def _process(pid: int) -> str:
         status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
         waits = [Path(f"/proc/{pid}/task/{thread}/wchan").read_text() for thread in os.listdir(f"/proc/{pid}/task")]
         return f"  {pid} below {status['PPid'].strip()}, {status['State'].strip()}, its threads: {', '.join(waits)}"
-    return f"  {pid} has ended"
+    return f"  {pid} has ended, or is not ours to look into"
 
 
 def descendants(pid: int) -> list[int]:
@@ -142,6 +142,10 @@ def _trace(error: BaseException | None) -> str:
     return "".join(traceback.format_exception(error)) if error is not None else "an error"
 
 
+_ONE_FOR_ALL = {"flame-callbacks"}
+"""Threads that a process keeps from the time it first needs them."""
+
+
 def belongings() -> dict[str, set[Any]]:
     """What a program has that outlives its objects."""
     gc.collect()
@@ -151,7 +155,7 @@ def belongings() -> dict[str, set[Any]]:
             descriptors.add(f"{fd} {os.readlink(f'/proc/self/fd/{fd}')}")
     return {
         "processes": set(descendants(os.getpid())),
-        "threads": {f"{thread.name} {thread.ident}" for thread in threading.enumerate()},
+        "threads": {f"{thread.name} {thread.ident}" for thread in threading.enumerate() if thread.name not in _ONE_FOR_ALL},
         "descriptors": descriptors,
         "shared memory": set(os.listdir("/dev/shm")),
     }

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from flame_host._plugins.loading import hook_names
-from flame_host.api import hookspecs, models, providers
+from flame_host.api import deployment, hookspecs, models, providers
 
 PAGES = Path(__file__).parents[2] / "docs" / "plugins"
 FAMILIES = [name.removeprefix("flame_") for name in hook_names()]
@@ -51,7 +51,7 @@ def source_of(module: object) -> str:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_page_says_the_signatures_that_the_contract_has(family: str) -> None:
     hooks = signatures(source_of(hookspecs))[""]
-    classes = {**signatures(source_of(models)), **signatures(source_of(providers))}
+    classes = {**signatures(source_of(models)), **signatures(source_of(providers)), **signatures(source_of(deployment))}
     said = signatures("\n".join(blocks(f"{family}.md", "python")))
     assert said.pop("") == {f"flame_{family}": hooks[f"flame_{family}"]}
     provider = re.fullmatch(r".*Iterable\[(\w+)\]", hooks[f"flame_{family}"])

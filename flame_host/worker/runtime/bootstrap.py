@@ -513,11 +513,9 @@ class Worker:
 
     def _send_frame(self, frame, segments):
         with self.sending:
-            if segments:
-                self._send_replies()
-                self.channel.send_descriptors(self.data, segments)
-            self.replies.append(frame)
+            # What stands in line goes first, and nothing of the control thread's between descriptors and the frame that uses them.
             self._send_replies()
+            self._write(frame, segments)
 
     def flush(self):
         if self.replies:
@@ -536,9 +534,14 @@ class Worker:
                         pending.append(replies.popleft())
                 except IndexError:
                     data = b"".join(pending)
-            self.data.sendall(data)
         except IndexError:  # the other thread was quicker
-            pass
+            return
+        self._write(data)
+
+    def _write(self, data, segments=()):
+        try:
+            self.channel.send_descriptors(self.data, segments)
+            self.data.sendall(data)
         except OSError as error:
             if error.errno in (errno.EBADF, errno.ENOTSOCK):
                 self.progress[1] = 1  # not the host is gone, but a task has closed our descriptors

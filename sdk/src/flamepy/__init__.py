@@ -47,10 +47,8 @@ if TYPE_CHECKING:
     from flamepy._package.selection import explain as explain
     from flamepy._refs import ObjectRef as ObjectRef
     from flamepy._remote.decorator import remote as remote
-    from flamepy._remote.resources import CpuLiveServerless as CpuLiveServerless
     from flamepy._remote.resources import CpuResource as CpuResource
     from flamepy._remote.resources import GpuResource as GpuResource
-    from flamepy._remote.resources import LiveServerless as LiveServerless
     from flamepy._remote.resources import Resource as Resource
     from flamepy._runner.runner import Runner as Runner
     from flamepy.cache import delete_objects as delete_objects
@@ -70,6 +68,8 @@ if TYPE_CHECKING:
     from flamepy.core import open_session as open_session
     from flamepy.core import register_application as register_application
     from flamepy.core import unregister_application as unregister_application
+    from flamepy.flash.types import CpuLiveServerless as CpuLiveServerless
+    from flamepy.flash.types import LiveServerless as LiveServerless
     from flamepy.runner import FlameAsyncRunner as FlameAsyncRunner
     from flamepy.runner import FlameRunner as FlameRunner
     from flamepy.runner import FlameRunnerService as FlameRunnerService
@@ -94,7 +94,8 @@ _HOME = {
     "flamepy._package.selection": "collect_files explain",
     "flamepy._refs": "ObjectRef",
     "flamepy._remote.decorator": "remote",
-    "flamepy._remote.resources": "CpuLiveServerless CpuResource GpuResource LiveServerless Resource",
+    "flamepy._remote.resources": "CpuResource GpuResource Resource",
+    "flamepy.flash.types": "CpuLiveServerless LiveServerless",
     "flamepy._runner.runner": "Runner",
     "flamepy._calls.service": "RemoteMethod RunnerService",
     "flamepy.cache": "delete_objects get_object put_object update_object",
@@ -105,7 +106,7 @@ _HOME = {
     "flamepy.runner": "FlameAsyncRunner FlameRunner FlameRunnerService ObjectExpr",
     "flamepy.service": "ApplicationContext FlameService SessionContext TaskContext TaskOutput run",
 }
-_MODULES = ("agent", "cache", "core", "rl", "runner", "runpy", "service")
+_MODULES = ("agent", "cache", "core", "flash", "rl", "runner", "runpy", "service")
 _WHERE = {name: module for module, names in _HOME.items() for name in names.split()}
 __all__ = sorted(_WHERE)
 

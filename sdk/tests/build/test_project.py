@@ -116,7 +116,14 @@ def test_the_archive_is_flat_and_complete(write) -> None:
     root = write({"app.py": APP, "data/words.txt": "a\n", "requirements.txt": "", "pyproject.toml": ""})
     report = build_project(root)
     found = set(names(report.archive))
-    assert {"app.py", "data/words.txt", "handler_cpu-1.py", "flash_manifest.json", "flame_host/handler.py", "flamepy/_remote.py"} <= found
+    assert {
+        "app.py",
+        "data/words.txt",
+        "handler_cpu-1.py",
+        "flash_manifest.json",
+        "flame_host/handler.py",
+        "flamepy/_remote/decorator.py",
+    } <= found
     assert not {"requirements.txt", "pyproject.toml"} & found  # what they ask for is in it; nobody shall install it again
     assert (report.archive, report.files) == (root / ".flash" / "archive.tar.gz", len(found))
     assert report.handlers == ("handler_cpu-1.py",)
@@ -132,6 +139,7 @@ def test_the_manifest_is_in_the_archive_and_beside_it(write) -> None:
     for manifest in (inside, beside):
         jsonschema.Draft202012Validator(manifest_schema()).validate(manifest)
     assert beside.pop("generated_at")
+    assert (inside.pop("project_name"), beside.pop("project_name")) == ("", "project")
     assert inside == beside
 
 

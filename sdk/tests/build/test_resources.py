@@ -13,7 +13,7 @@ from flame_host.api import ConfigError
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        ({"name": ""}, "needs a name"),
+        ({"name": "  "}, "needs a name"),
         ({"name": None}, "needs a name"),
         ({"cpu": -1}, "cpu is -1"),
         ({"gpu": "A100"}, "gpu is 'A100'"),

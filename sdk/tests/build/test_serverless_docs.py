@@ -54,7 +54,7 @@ def test_every_field_of_the_schema_is_documented() -> None:
             assert f"`{name}`" in REFERENCE, name
 
 
-@pytest.mark.parametrize("command", ["build"])
+@pytest.mark.parametrize("command", ["build", "deploy", "dev"])
 def test_every_option_is_documented(command: str) -> None:
     for parameter in get_command(app).commands[command].params:  # type: ignore[attr-defined]
         for option in parameter.opts:
@@ -66,3 +66,14 @@ def test_links_lead_somewhere() -> None:
     for page in (DOCS / "how-to" / "serverless.md", DOCS / "reference" / "manifest.md"):
         for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
             assert (page.parent / link).exists(), link
+
+
+def test_the_flash_program_of_the_how_to_is_taken_as_it_is(project: Path) -> None:
+    block = re.search(r"```python\n# chat\.py\n(.*?)```", HOW_TO, re.DOTALL)
+    assert block is not None
+    (project / "chat.py").write_text(block[1])
+    found = RemoteDecoratorScanner(project).discover_remote_functions()
+    assert [(each.function_name, each.resource_config_name, each.route) for each in found] == [
+        ("tokens", "tokens", None),
+        ("chat", "chat-api", ("POST", "/chat")),
+    ]

@@ -40,6 +40,21 @@ FOUND = {
     "keywords from a dict": (
         'from flamepy import *\nO = {"name": "opt", "cpu": 2}\n@remote(CpuResource(**O))\ndef f(): ...\n', "f", "opt", "CpuResource",
     ),
+    "a resource from a function": (
+        'from flamepy import *\ndef make(name, cpu=1):\n    "Make it."\n    full = f"{name}-x"\n'
+        '    return CpuResource(name=full, cpu=cpu)\n@remote(make("c", cpu=2))\ndef f(): ...\n', "f", "c-x", "CpuResource",
+    ),
+    "keywords from dict()": (
+        'from flamepy import *\nO = dict(cpu=2)\n@remote(CpuResource(**dict(O, name="d")))\ndef f(): ...\n', "f", "d", "CpuResource",
+    ),
+    "a resource named by its variable": (
+        "from flamepy import *\nsmall = CpuResource(cpu=2)\n@remote(small)\ndef f(): ...\n", "f", "small", "CpuResource",
+    ),
+    "a resource named by its function": ("from flamepy import *\n@remote(CpuResource(cpu=2))\ndef f(): ...\n", "f", "f", "CpuResource"),
+    "a known condition": (GPU + "ON = True\nif ON:\n    @remote(gpu)\n    def f(): ...\n", "f", "gpu-1", "GpuResource"),
+    "a name with a default": (
+        'import os\nfrom flamepy import *\nc = Resource(name=os.environ.get("N", "n"))\n@remote(c)\ndef f(): ...\n', "f", "n", "Resource",
+    ),
     "a positional name": ('from flamepy import *\n@remote(Resource("p"))\ndef f(): ...\n', "f", "p", "Resource"),
     "an attribute of a class": (
         'from flamepy import *\nclass Cfg:\n    gpu = GpuResource(name="in-class")\n@remote(Cfg.gpu)\ndef f(): ...\n',
@@ -115,7 +130,6 @@ REFUSED = {
     "a name from the environment": (
         'import os\nfrom flamepy import *\nc = Resource(name=os.environ["N"])\n@remote(c)\ndef f(): ...\n', 3, "name of the resource",
     ),
-    "a resource without a name": ("from flamepy import *\nc = CpuResource(cpu=2)\n@remote(c)\ndef f(): ...\n", 2, "has no name"),
     "a resource from a call": ("from flamepy import *\ndef make(): ...\n@remote(make())\ndef f(): ...\n", 3, "is a call"),
     "a resource that depends": (
         'from flamepy import *\nif FAST:\n    c = Resource(name="a")\nelse:\n    c = Resource(name="b")\n@remote(c)\ndef f(): ...\n',

@@ -12,11 +12,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from local_index import Index
 
 from flame_host import Host
 from flame_host.api import Application, DigestMismatchError, PackageRef
 from flame_host.testing.installers import make_wheel
-from local_index import Index
 
 
 @pytest.fixture

@@ -20,17 +20,18 @@ class CallbackThread:
     def __init__(self) -> None:
         self._queue: SimpleQueue[tuple[Callable[..., object], tuple[Any, ...]]] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._making = threading.Lock()
 
     def call(self, function: Callable[..., object], *args: Any) -> None:
         """Also from a finalizer, in the middle of anything: takes no lock."""
         self._queue.put((function, args))
-        if self._thread is None:
-            thread = self._thread = threading.Thread(target=self._run, name="flame-callbacks", daemon=True)
-            thread.start()  # should two threads be made by chance, both take from the queue
+        if self._thread is None and self._making.acquire(blocking=False):  # for good: whoever does not get it, need not
+            self._thread = threading.Thread(target=self._run, name="flame-callbacks", daemon=True)
+            self._thread.start()
 
     def flush(self) -> None:
         """Wait until all that has been ordered so far has been called."""
-        if self._thread is None or threading.current_thread().name == self._thread.name:
+        if self._thread is None or threading.current_thread() is self._thread:
             return
         done = threading.Event()
         self.call(done.set)

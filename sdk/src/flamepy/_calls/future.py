@@ -172,7 +172,7 @@ class ObjectFuture(Future[T]):
 
     @property
     def _result(self) -> Any:
-        return None if self._state != FINISHED or self._decode() is not None else self._value
+        return None if self._state != FINISHED or self._decode() is not None else self._given()
 
     @_result.setter
     def _result(self, value: Any) -> None:
@@ -208,7 +208,7 @@ class ObjectFuture(Future[T]):
                 pass
         error = self._wait_and_decode(timeout)
         if error is None:
-            return cast(T, self._value)
+            return self._given()
         try:
             raise error.with_traceback(self._frames())
         except BaseException:
@@ -256,7 +256,7 @@ class ObjectFuture(Future[T]):
 
     def _answers(self) -> bool:
         """Whether it is done, or a generator that has begun."""
-        return self._state in _ENDED or (self._extra is not None and "items" in self._extra)
+        return self._state in _ENDED or self._is_stream()
 
     def done(self) -> bool:
         return self._state in _ENDED
@@ -570,10 +570,18 @@ class ObjectFuture(Future[T]):
         return _NotDone(f"{self._label()} was not done within {timeout:g} s")
 
     def _decode(self) -> BaseException | None:
-        if self._extra and "items" in self._extra:
-            self._value = iter(self._extra["items"])
-            return None
-        return self._decode_outcome()
+        return None if self._is_stream() else self._decode_outcome()
+
+    def _is_stream(self) -> bool:
+        return self._extra is not None and "items" in self._extra
+
+    def _given(self) -> T:
+        """What `get` gives, once there is no error. Of a stream its items: ``_value`` is for its end, which may come any moment."""
+        if self._extra is not None and "items" in self._extra:
+            from flamepy._calls.streams import Stream
+
+            return cast(T, Stream(self._extra["items"]))
+        return cast(T, self._value)
 
     def _decode_outcome(self) -> BaseException | None:
         kind = self._kind
@@ -625,7 +633,7 @@ class ObjectFuture(Future[T]):
                 raise
         error = self._wait_and_decode(0)
         if error is None:
-            return cast(T, self._value)
+            return self._given()
         try:
             raise error.with_traceback(self._frames())
         except BaseException:

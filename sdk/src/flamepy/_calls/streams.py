@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flame_host.api import Buffer, buffer_view
+from flamepy._calls.callbacks import callback_thread
 
 if TYPE_CHECKING:
     from flamepy._calls.future import ObjectFuture
@@ -17,14 +18,49 @@ _GRANT = 16
 _ALL = 1 << 62
 
 
+class Stream:
+    """The items of one future, in the hands of a consumer.
+
+    Each item is taken once, also where several iterate. When the last of them is gone before the end (``break``), the task is
+    cancelled, as a generator is closed that nobody holds any more: nobody would take the rest, and its worker would wait for ever.
+    """
+
+    def __init__(self, items: Items) -> None:
+        self.items = items
+        items.consumers.append(None)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        return self.items.next()
+
+    def __del__(self) -> None:
+        self.items.leave()
+
+
 class Items:
-    """What has arrived and was not taken yet. Each item is taken once; several consumers share them."""
+    """What has arrived and was not taken yet.
+
+    Attributes:
+        consumers: one entry for each; a list, for its pop takes no lock, and finalizers call it.
+    """
 
     def __init__(self, future: ObjectFuture[Any]) -> None:
         self._future = future
         self._arrived: deque[tuple[bytes, Sequence[Buffer]]] = deque()
         self._counting = threading.Lock()
         self._taken = self._granted = 0
+        self.consumers: list[None] = []
+
+    def leave(self) -> None:
+        self.consumers.pop()
+        if not self.consumers and not self._future.done():
+            callback_thread.call(self._cancel_if_left)
+
+    def _cancel_if_left(self) -> None:
+        if not self.consumers:
+            self._future.cancel()
 
     def append(self, data: bytes, buffers: Sequence[Buffer]) -> None:
         self._arrived.append((data, buffers))
@@ -35,22 +71,23 @@ class Items:
             self._granted = _ALL
         self._future._bound().session.grant(self._future, _ALL)
 
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
+    def next(self) -> Any:
         while True:
             try:
                 return self.take()
             except IndexError:
                 self._future._wait_until(self.answers, None)
-                if not self._arrived and self._future.done():
+                if self.over():
                     self.raise_failure()
                     raise StopIteration from None
 
     def answers(self) -> bool:
-        """Whether there is an item, or the end: the last item comes before that."""
+        """Whether there is an item, or the end."""
         return bool(self._arrived) or self._future.done()
+
+    def over(self) -> bool:
+        """Whether nothing more will come; the last item comes before the end does."""
+        return self._future.done() and not self._arrived
 
     def take(self) -> Any:
         """The next item; IndexError when none is there."""
@@ -83,16 +120,17 @@ def items_of(future: ObjectFuture[Any]) -> Iterator[Any]:
 
 async def async_items_of(future: ObjectFuture[Any]) -> AsyncIterator[Any]:
     """No thread waits meanwhile: however many streams a program reads, each goes on."""
-    items = iter(await future)
-    if not isinstance(items, Items):
-        for item in items:
+    stream = iter(await future)
+    if not isinstance(stream, Stream):
+        for item in stream:
             yield item
         return
+    items = stream.items
     while True:
         try:
             item = items.take()
         except IndexError:
-            if future.done() and not items._arrived:
+            if items.over():
                 items.raise_failure()
                 return
             await until(future, items.answers)

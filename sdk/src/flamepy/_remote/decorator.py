@@ -7,6 +7,7 @@ of the same endpoint is called directly, and one of another endpoint over HTTP, 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
@@ -14,7 +15,7 @@ from flame_host.api import ConfigError
 from flamepy._remote.objects import RemoteClass, RemoteFunction
 from flamepy._remote.resources import Resource
 
-__all__ = ["RemoteClass", "RemoteFunction", "remote"]
+__all__ = ["RemoteClass", "RemoteFunction", "decorate", "remote"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -62,28 +63,55 @@ def remote(
         local: leave the function as it is; useful to switch one off for a while.
     """
     if resource_config is not None and not isinstance(resource_config, Resource):
-        if inspect.isclass(resource_config) or _is_function(resource_config):
-            return _decorate(resource_config, DEFAULT_RESOURCE, ())
-        raise ConfigError(
-            f"remote() was given {resource_config!r}, which is neither a resource nor a function",
-            hint='write  @remote(Resource(name="gpu-worker"))',
-        )
+        return decorate(resource_config, None, ())
     resource = resource_config or DEFAULT_RESOURCE
 
-    def decorate(target: Any) -> Any:
-        return target if local else _decorate(target, resource, tuple(dependencies or ()))
+    def put(target: Any) -> Any:
+        return target if local else decorate(target, resource, tuple(dependencies or ()))
 
-    return decorate
+    return put
 
 
-def _decorate(target: Any, resource: Resource, dependencies: tuple[str, ...]) -> Any:
+def decorate(
+    target: Any,
+    resource: Resource | None,
+    dependencies: tuple[str, ...],
+    *,
+    awaited: bool = False,
+    route: tuple[str, str] | None = None,
+) -> Any:
+    """Put a function or class on a resource.
+
+    Args:
+        resource: None for the one named ``default``.
+        awaited: its calls are awaited, even if it is not ``async``.
+        route: HTTP method and path it answers.
+    """
     if isinstance(target, (RemoteFunction, RemoteClass)):
         raise ConfigError(f"{target.__qualname__} is decorated with @remote twice")
+    resource = resource or DEFAULT_RESOURCE
     if inspect.isclass(target):
-        return RemoteClass(target, resource, dependencies)
+        _name(resource, target)
+        if route is not None:
+            raise ConfigError(f"{target.__qualname__} is a class; a route is answered by a function")
+        return RemoteClass(target, resource, dependencies, awaited)
     if _is_function(target):
-        return RemoteFunction(target, resource, dependencies)
-    raise ConfigError(f"@remote goes on functions and classes, not on {target!r}")
+        _name(resource, target, route)
+        return RemoteFunction(target, resource, dependencies, awaited, route)
+    raise ConfigError(
+        f"remote() was given {target!r}, which is neither a resource nor a function", hint='write  @remote(Resource(name="gpu-worker"))'
+    )
+
+
+def _name(resource: Resource, target: Any, route: tuple[str, str] | None = None) -> None:
+    """Give a resource without a name that of its variable, or of what it is first put on, as the build does."""
+    if resource.name:
+        return
+    variable = ""
+    if route is not None or resource.named_after == "variable":
+        names = getattr(inspect.unwrap(target), "__globals__", None) or vars(sys.modules[target.__module__])
+        variable = next((name for name, value in names.items() if getattr(value, "resource", value) is resource), "")
+    object.__setattr__(resource, "name", variable or target.__name__)
 
 
 def _is_function(target: Any) -> bool:

@@ -11,9 +11,12 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
+from flame_host.api import ConfigError
 from flame_host.serverless.manifest import who_am_i
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from flame_host.serverless.routing import Router
     from flamepy._calls.future import ObjectFuture
     from flamepy._remote.resources import Resource
@@ -28,28 +31,43 @@ SERVED_RESOURCE = "FLAME_SERVED_RESOURCE"
 class RemoteFunction(Generic[P, R]):
     """A function of a resource. Calling it gives what the function gives: a value, or something to await if it is ``async``."""
 
-    def __init__(self, original: Callable[P, R], resource: Resource, dependencies: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        original: Callable[P, R],
+        resource: Resource,
+        dependencies: tuple[str, ...] = (),
+        awaited: bool = False,
+        route: tuple[str, str] | None = None,
+    ) -> None:
         self.__flame_original__ = original
         self.resource = resource
         self.dependencies = dependencies
+        self.awaited = awaited
+        self.route = route
         functools.update_wrapper(self, original)
-        self._kind = _kind_of(original)
+        self._kind = kind_of(original, awaited)
         _registered(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         where = _where(self.resource)
-        if where == "here":
-            return self.__flame_original__(*args, **kwargs)
         if where == "elsewhere":
             router = _router()
             resource, name = router.home_of(self.__module__, self.__qualname__, self.resource.name)
-            if router.is_here(resource):
-                return self.__flame_original__(*args, **kwargs)
+            where = "here" if router.is_here(resource) else where
+        if where == "here":
+            here = functools.partial(self.__flame_original__, *args, **kwargs)
+            return cast(R, called_here(self._kind, self.__flame_original__, here, sys._getframe(1)) if self.awaited else here())
+        if where == "elsewhere":
             return cast(R, _shaped(self._kind, functools.partial(router.call, resource, name, args, kwargs)))
         return cast(R, _of_future(self._kind, lambda: self.submit(*args, **kwargs)))
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> ObjectFuture[R]:
-        """Call it on its resource and go on at once. Only in a program of one's own, not in a deployed worker."""
+        """Call it on its resource and go on at once.
+
+        Raises:
+            ConfigError: in a deployed worker, which has no way to wait for jobs of its own.
+        """
+        _refuse_if_deployed(self.__qualname__, self.resource.name)
         from flamepy._remote.services import service_of_function
 
         return cast("ObjectFuture[R]", service_of_function(self)(*args, **kwargs))
@@ -72,10 +90,11 @@ class RemoteFunction(Generic[P, R]):
 class RemoteClass:
     """A class of a resource. Instances with equal constructor arguments are one object in each of its workers."""
 
-    def __init__(self, original: type, resource: Resource, dependencies: tuple[str, ...] = ()) -> None:
+    def __init__(self, original: type, resource: Resource, dependencies: tuple[str, ...] = (), awaited: bool = False) -> None:
         self.__flame_original__ = original
         self.resource = resource
         self.dependencies = dependencies
+        self.awaited = awaited
         functools.update_wrapper(self, original, updated=())
         _registered(self)
 
@@ -100,6 +119,13 @@ class RemoteClass:
 
     def __instancecheck__(self, instance: object) -> bool:
         return isinstance(instance, self.__flame_original__) or (isinstance(instance, RemoteInstance) and instance._remote is self)
+
+    def __or__(self, other: Any) -> Any:
+        """As in a hint, ``Worker | None``."""
+        return self.__flame_original__ | other
+
+    def __ror__(self, other: Any) -> Any:
+        return other | self.__flame_original__
 
     def __mro_entries__(self, bases: tuple[object, ...]) -> tuple[type]:
         return (self.__flame_original__,)
@@ -140,7 +166,7 @@ class RemoteInstance:
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            return self._call(name, _kind_of(function), args, kwargs)
+            return self._call(name, kind_of(function, self._remote.awaited), args, kwargs)
 
         return call
 
@@ -172,6 +198,33 @@ def _where(resource: Resource) -> str:
     return "elsewhere" if who_am_i() else "service"
 
 
+def _refuse_if_deployed(function: str, resource: str) -> None:
+    if who_am_i():
+        raise ConfigError(
+            f"{function}.submit() is for a program of one's own; this is a worker of endpoint {who_am_i()!r}",
+            hint=f"call {function}(…) and wait, several at once with asyncio.gather, or post to /run of endpoint {resource!r}",
+        )
+
+
+def called_here(kind: str, original: Any, call: Callable[[], Any], caller: FrameType) -> Any:
+    """Call a function of this very worker, for a program that may await it although it is not ``async``."""
+    if kind == "async" and not inspect.iscoroutinefunction(original) and _awaits(caller):
+        return _finished(call)
+    return call()
+
+
+async def _finished(call: Callable[[], Any]) -> Any:
+    return call()
+
+
+def _awaits(frame: FrameType) -> bool:
+    """Whether the instruction after the call that the frame is in takes something to await."""
+    import dis
+
+    after = (step for step in dis.get_instructions(frame.f_code) if step.offset > frame.f_lasti)
+    return next((step.opname for step in after if step.opname != "CACHE"), "") == "GET_AWAITABLE"
+
+
 @functools.cache
 def _router_for(me: str, endpoints: str) -> Router:
     from flame_host.serverless.routing import Router
@@ -183,12 +236,17 @@ def _router() -> Router:
     return _router_for(who_am_i(), os.environ.get("FLAME_ENDPOINTS", ""))
 
 
-def _kind_of(function: Any) -> str:
+def kind_of(function: Any, awaited: bool = False) -> str:
+    """What its calls give: a value, something to await, or something to go through.
+
+    Args:
+        awaited: the program awaits it even if it is not ``async``.
+    """
     if inspect.isasyncgenfunction(function):
         return "async generator"
     if inspect.isgeneratorfunction(function):
         return "generator"
-    return "async" if inspect.iscoroutinefunction(function) else "function"
+    return "async" if awaited or inspect.iscoroutinefunction(function) else "function"
 
 
 def _shaped(kind: str, call: Callable[[], Any]) -> Any:
@@ -254,13 +312,13 @@ def by_value(module: str) -> bool:
 def _reduced(made: RemoteFunction[..., Any] | RemoteClass) -> Any:
     original = made.__flame_original__
     if by_value(original.__module__):
-        return type(made), (original, made.resource, made.dependencies)
-    return _restored, (type(made), original.__module__, original.__qualname__, made.resource, made.dependencies)
+        return type(made), (original, made.resource, made.dependencies, made.awaited)
+    return _restored, (type(made), original.__module__, original.__qualname__, made.resource, made.dependencies, made.awaited)
 
 
-def _restored(kind: Any, module: str, qualname: str, resource: Resource, dependencies: tuple[str, ...]) -> Any:
+def _restored(kind: Any, module: str, qualname: str, resource: Resource, dependencies: tuple[str, ...], awaited: bool = False) -> Any:
     found = find(module, qualname)
-    return found if isinstance(found, kind) else kind(found, resource, dependencies)
+    return found if isinstance(found, kind) else kind(found, resource, dependencies, awaited)
 
 
 def find(module: str, qualname: str) -> Any:

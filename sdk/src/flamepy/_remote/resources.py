@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from flame_host.api import ConfigError
 
-__all__ = ["CpuLiveServerless", "CpuResource", "GpuResource", "LiveServerless", "Resource"]
+__all__ = ["CpuResource", "GpuResource", "Resource"]
 
 _UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -18,15 +18,19 @@ class Resource:
     """One kind of worker; functions with the same resource live together, at one endpoint.
 
     Attributes:
-        name: the endpoint's name; two resources of one name are the same resource.
+        name: the endpoint's name, by default that of the variable; two resources of one name are the same resource.
         cpu: cores. gpu: devices. memory: bytes, or text like ``"4GiB"``; 0 for as much as there is.
         workers: fewest and most workers kept for it; a single number is the most.
         env: environment variables of its workers. dependencies: requirements (PEP 508) of the functions.
         system_dependencies: packages of the operating system, for the image the workers run in; nothing here installs them.
         options: what only some platform understands; kept, and passed on in the manifest.
+        max_concurrency: jobs one worker does at a time; more than one is for ``async`` functions.
     """
 
-    name: str
+    named_after: ClassVar[str] = "variable"
+    """What a missing name is taken from: the ``variable`` that holds the resource, or the ``function`` it is put on."""
+
+    name: str = ""
     cpu: int = 1
     gpu: int = 0
     memory: int | str = 0
@@ -35,14 +39,17 @@ class Resource:
     dependencies: Iterable[str] = ()
     system_dependencies: Iterable[str] = ()
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    max_concurrency: int = 1
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name.strip():
+        if not isinstance(self.name, str) or (self.name and not self.name.strip()):
             raise ConfigError(f"a resource needs a name, not {self.name!r}", hint='write  Resource(name="gpu-worker", …)')
         for what in ("cpu", "gpu"):
             amount = getattr(self, what)
             if isinstance(amount, bool) or not isinstance(amount, int) or amount < 0:
                 raise ConfigError(f"resource {self.name!r}: {what} is {amount!r}; it must be a number, 0 or more")
+        if isinstance(self.max_concurrency, bool) or not isinstance(self.max_concurrency, int) or self.max_concurrency < 1:
+            raise ConfigError(f"resource {self.name!r}: max_concurrency is {self.max_concurrency!r}; it must be a number, 1 or more")
         object.__setattr__(self, "memory", memory_bytes(self.memory, f"resource {self.name!r}"))
         object.__setattr__(self, "workers", _worker_range(self.workers, self.name))
         for what in ("dependencies", "system_dependencies"):
@@ -64,32 +71,6 @@ class CpuResource(Resource):
         super().__post_init__()
         if self.gpu:
             raise ConfigError(f"resource {self.name!r} is a CpuResource with gpu={self.gpu}", hint="use GpuResource")
-
-
-def _flash(options: Mapping[str, Any], gpu: int) -> dict[str, Any]:
-    """Keywords of the serverless SDK these spellings come from, as a Resource takes them."""
-    rest = dict(options)
-    known: dict[str, Any] = {key: rest.pop(key) for key in Resource.__dataclass_fields__ if key in rest and key != "options"}
-    fewest, most = rest.pop("workersMin", None), rest.pop("workersMax", None)
-    if fewest is not None or most is not None:
-        known["workers"] = (fewest or 0, most if most is not None else max(3, fewest or 0))
-    if gpu:
-        known.setdefault("gpu", rest.pop("gpuCount", gpu))
-    return {**known, "env": known.get("env") or {}, "options": rest}
-
-
-class LiveServerless(GpuResource):
-    """`GpuResource` for programs written for another serverless SDK: takes that SDK's keywords, like ``workersMax``."""
-
-    def __init__(self, name: str, **options: Any) -> None:
-        super().__init__(name, **_flash(options, 1))
-
-
-class CpuLiveServerless(CpuResource):
-    """`CpuResource` for programs written for another serverless SDK."""
-
-    def __init__(self, name: str, **options: Any) -> None:
-        super().__init__(name, **_flash(options, 0))
 
 
 def memory_bytes(memory: int | str, owner: str) -> int:

@@ -13,11 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flamepy._remote.objects import SERVED_RESOURCE, RemoteClass, RemoteFunction, by_value, dependencies_of, find
+from flamepy.flash import names
 
 if TYPE_CHECKING:
     from flamepy._calls.service import RunnerService
     from flamepy._remote.resources import Resource
     from flamepy._runner.runner import Runner
+
+# A worker imports this before the program's modules, which may be written for another SDK, installed there or not.
+names.install(first=SERVED_RESOURCE in os.environ)
 
 _lock = threading.RLock()
 _runners: dict[str, Runner] = {}

@@ -16,7 +16,7 @@ _HOME = {
     "errors": "BuildError Problem",
     "handlers": "HandlerGenerator",
     "manifest": "ManifestBuilder",
-    "project": "BuildReport build_project clean_project",
+    "project": "BuildReport CheckReport build_project check_project clean_project",
     "scanner": "RemoteDecoratorScanner RemoteFunctionMetadata",
 }
 _WHERE = {name: module for module, names in _HOME.items() for name in names.split()}

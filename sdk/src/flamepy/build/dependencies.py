@@ -12,47 +12,86 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import InvalidRequirement, Requirement
+
 from flame_host.api import InstallError
 from flamepy._config.settings import ToolTable
 from flamepy.build.errors import BuildError, Problem
+from flamepy.build.processes import run
+from flamepy.build.targets import Target
 
-__all__ = ["Target", "install", "requirements_of", "take_over"]
+__all__ = ["HTTP_REQUIREMENTS", "Selection", "install", "requirements_of", "resolution_order", "take_over", "unfit"]
 
 _SECONDS = 1800
-_BUNDLED = {"flame-host", "flame-host-sdk", "flamepy"}
+HTTP_REQUIREMENTS = ("fastapi>=0.100", "uvicorn>=0.20", "python-multipart")
+"""Of resources with routes."""
+_BUNDLED = {"flame-host", "flame-host-sdk", "flamepy", "runpod-flash", "tetra-rp"}
+"""What the archive brings itself, or stands in for."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+BROUGHT_BY_FLASH = {
+    "fastapi": "fastapi",
+    "uvicorn": "uvicorn",
+    "pydantic": "pydantic",
+    "dotenv": "python-dotenv",
+    "httpx": "httpx",
+    "rich": "rich",
+    "typer": "typer",
+    "questionary": "questionary",
+    "pathspec": "pathspec",
+    "tomli": "tomli",
+    "aiohttp": "aiohttp",
+    "boto3": "boto3",
+    "requests": "requests",
+    "tqdm": "tqdm",
+    "yaml": "pyyaml",
+    "jinja2": "jinja2",
+    "click": "click",
+    "psutil": "psutil",
+    "backoff": "backoff",
+}
+"""Modules a program for RunPod Flash may import without saying so, because that SDK depends on them; and what provides them."""
 _INCLUDE = re.compile(r"^(-r|--requirement|-c|--constraint)[ =]\s*(.+)$")
 _MACHINE_FILES = {"direct_url.json", "uv_cache.json", ".lock", "uv_build.json"}
 """Say where and when something was installed: two builds of the same would differ by them."""
 
 
 @dataclass(frozen=True)
-class Target:
-    """Attributes:
-    python: ``"3.11"``, empty for this one. platform: as the installer names it, ``"x86_64-manylinux_2_28"``; empty for this one.
+class Selection:
+    """What is to be installed.
+
+    Attributes:
+        requirements: as lines of a file. no_deps: only what is named, not what that depends on.
+        without: distributions that are left out, even where others depend on them.
     """
 
-    python: str = ""
-    platform: str = ""
-
-    def __post_init__(self) -> None:
-        if self.python and not re.fullmatch(r"3\.\d+(\.\d+)?", self.python):
-            raise BuildError(f"python {self.python!r} is no version", hint="write  --python 3.11")
-
-    @property
-    def is_this(self) -> bool:
-        """Whether what is installed for it can be imported here."""
-        return not self.platform and self.python in ("", f"{sys.version_info.major}.{sys.version_info.minor}")
+    requirements: tuple[str, ...]
+    without: frozenset[str] = frozenset()
+    no_deps: bool = False
 
 
-def requirements_of(root: Path, declared: Iterable[str]) -> list[str]:
+def unfit(lines: Iterable[str], file: str, line: int) -> list[Problem]:
+    """Declared requirements that are none: options of an installer and paths would do more than name something to install."""
+    problems = []
+    for text in lines:
+        try:
+            Requirement(text)
+        except InvalidRequirement as error:
+            why = str(error).splitlines()[0]
+            message = f"the dependency {text!r} is no requirement (PEP 508): {why}; write a name and versions, or  name @ https://…"
+            problems.append(Problem(file, line, message))
+    return problems
+
+
+def requirements_of(root: Path, declared: Iterable[str], needed: Iterable[str] = ()) -> list[str]:
     """Lines as an installer reads them: of ``requirements.txt``, ``pyproject.toml``, ``[tool.flame]`` and the decorators.
 
     Args:
-        declared: by the resources and decorators.
+        declared: by the resources and decorators. needed: by the handlers; added unless the project names them itself.
     """
     lines = [*_of_file(root / "requirements.txt"), *_of_pyproject(root), *ToolTable.of(root).values.get("dependencies", ()), *declared]
-    return [line for line in dict.fromkeys(lines) if _name_of(line) not in _BUNDLED]
+    wanted = [line for line in dict.fromkeys(lines) if _name_of(line) not in _BUNDLED]
+    names = {_name_of(line) for line in wanted}
+    return [*wanted, *(line for line in dict.fromkeys(needed) if _name_of(line) not in names)]
 
 
 def _of_file(path: Path) -> list[str]:
@@ -91,26 +130,17 @@ def _name_of(line: str) -> str:
     return re.sub(r"[-_.]+", "-", match[0]).lower() if match else ""
 
 
-def install(requirements: Sequence[str], directory: Path, project: Path, target: Target, *, no_deps: bool = False) -> None:
+def install(selection: Selection, directory: Path, project: Path, target: Target) -> None:
     """Install into a directory of its own, and take out of it what is not the same everywhere.
-
-    Args:
-        no_deps: only what is named, not what that depends on.
 
     Raises:
         InstallError: with the last lines of what the installer said.
     """
     directory.mkdir(parents=True)
-    wanted = directory.with_name(f"{directory.name}.txt")
-    wanted.write_text("\n".join(requirements) + "\n", encoding="utf-8")
-    order = [*_installer(target), "--target", os.fspath(directory), "-r", os.fspath(wanted)]
-    if no_deps:
-        order.append("--no-deps")
-    # Not run_command: paths in requirements are relative to the project, so that is where it must run.
+    order = [*_installer(target), "--target", os.fspath(directory), *_files(selection, directory)]
+    # Paths in requirements are relative to the project, so that is where it must run.
     try:
-        done = subprocess.run(
-            order, cwd=project, capture_output=True, text=True, errors="replace", timeout=_SECONDS, check=False, stdin=subprocess.DEVNULL
-        )
+        done = run(order, cwd=project, seconds=_SECONDS)
     except subprocess.TimeoutExpired as error:
         raise InstallError(
             f"the dependencies of the handlers were not installed within {_SECONDS} s", tail=str(error.output or "")
@@ -121,28 +151,63 @@ def install(requirements: Sequence[str], directory: Path, project: Path, target:
     _normalise(directory)
 
 
+def resolution_order(selection: Selection, directory: Path, target: Target) -> list[str] | None:
+    """How to ask what would be installed; None where that cannot be asked."""
+    uv = _uv()
+    if uv is None or selection.no_deps:
+        return None
+    python = ["--python-version", target.python] if target.python else []
+    platform = ["--python-platform", target.platform] if target.platform else []
+    files = _files(selection, directory)
+    sources = [word for word in files if word != "-r"]  # here a file is named without an option
+    return [uv, "pip", "compile", "--quiet", "--python", sys.executable, *_sources(uv), *python, *platform, *sources]
+
+
+def _files(selection: Selection, directory: Path) -> list[str]:
+    wanted = directory.with_name(f"{directory.name}.txt")
+    wanted.write_text("\n".join(selection.requirements) + "\n", encoding="utf-8")
+    words = ["-r", os.fspath(wanted)]
+    if selection.no_deps:
+        words.append("--no-deps")
+    if selection.without:
+        if _uv() is None:
+            raise BuildError("packages can be left out with uv only, and it is not installed", hint="pip install uv")
+        never = directory.with_name(f"{directory.name}.without.txt")
+        never.write_text("".join(f"{name} ; python_version < '0'\n" for name in sorted(selection.without)), encoding="utf-8")
+        words += ["--overrides", os.fspath(never)]
+    return words
+
+
+def _uv() -> str | None:
+    return shutil.which("uv") or shutil.which("uv", path=os.path.dirname(sys.executable))
+
+
 def _hint(target: Target) -> str:
     if target.is_this:
         return "try it by hand:  uv pip install --target DIRECTORY …"
     return "for another platform or Python only wheels are taken: is there one of every dependency?"
 
 
-def _installer(target: Target) -> list[str]:
+def _sources(uv: str | None) -> list[str]:
     from flame_host import Host
 
     settings = Host().settings
-    uv = shutil.which("uv") or shutil.which("uv", path=os.path.dirname(sys.executable))
-    order = [uv, "pip", "install", "--quiet", "--python", sys.executable, "--link-mode", "copy"] if uv else _pip()
-    for directory in settings.wheelhouse:
-        order += ["--find-links", directory]
+    words = [word for directory in settings.wheelhouse for word in ("--find-links", directory)]
     if settings.offline:
-        order += ["--offline", "--no-index"] if uv else ["--no-index"]
+        words += ["--offline", "--no-index"] if uv else ["--no-index"]
+    return words
+
+
+def _installer(target: Target) -> list[str]:
+    uv = _uv()
+    order = [uv, "pip", "install", "--quiet", "--python", sys.executable, "--link-mode", "copy"] if uv else _pip()
+    order += _sources(uv)
+    if target.platform and not (target.is_this and not uv):
+        order += ["--python-platform" if uv else "--platform", target.platform]
     if not target.is_this:
         order += ["--only-binary", ":all:"]
         if target.python:
             order += ["--python-version", target.python]
-        if target.platform:
-            order += ["--python-platform" if uv else "--platform", target.platform]
     return order
 
 

@@ -8,6 +8,8 @@ import json
 import os
 import re
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +19,7 @@ from flame_host.serverless.manifest import MANIFEST_NAME, complaint_about
 from flamepy._calls.logs import TaskLogs
 from flamepy._calls.session import Source
 from flamepy._calls.submission import CallSite
+from flamepy.build.handlers import streams
 
 if TYPE_CHECKING:
     from flame_host import Host
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Deployment"]
 
+_GRACE = 0.25
 _TRANSPORT = "cloudpickle/1"
 _MODULE = re.compile(r"[A-Za-z0-9_-]+")
 # Whoever starts the server may itself be a worker, or have an account; its endpoints must not be taken for these.
@@ -53,6 +57,8 @@ class Deployment:
         self._plan = Plan(serializers=(_TRANSPORT,))
         self._logs = TaskLogs()
         self._sites: dict[str, CallSite] = {}
+        self._at_work: set[ObjectFuture[Any]] = set()
+        self._closing = threading.Lock()
         self._undo = contextlib.ExitStack()
         package = package_of(Path(archive), self._host)
         with contextlib.ExitStack() as undo:
@@ -84,12 +90,38 @@ class Deployment:
         return home
 
     def submit(self, resource: str, job: Mapping[str, Any]) -> ObjectFuture[Any]:
-        """Give a job to a resource; the future is of what its handler answers."""
-        return self._sites[resource].call("", (dict(job),), {})
+        """Give a job to a resource; the future is of what its handler answers, or of a stream of that."""
+        future = self._sites[resource].call("", (dict(job),), {})
+        self._at_work.add(future)
+        future.add_done_callback(self._at_work.discard)
+        return future
+
+    def streams(self, resource: str) -> bool:
+        """Whether its answers are streams."""
+        return streams(self.resources[resource])
+
+    def route_of(self, method: str, path: str) -> str | None:
+        """The resource whose routes a request fits, the path as it is."""
+        return next((name for name in self.manifest.get("routes") or {} if self.answers(name, method, path)), None)
+
+    def answers(self, resource: str, method: str, path: str) -> bool:
+        """Whether a request is for the resource's routes."""
+        routes = (self.manifest.get("routes") or {}).get(resource) or {}
+        given = "GET" if method == "HEAD" else method
+        return any(verb in (given, "") and _fits(pattern, path) for verb, _, pattern in (route.partition(" ") for route in routes))
+
+    def drain(self, seconds: float) -> None:
+        """Close it when its jobs have ended, at most so long from now."""
+        deadline = time.monotonic() + seconds
+        time.sleep(_GRACE)  # somebody may have found this one, and be about to give it a job
+        while self._at_work and time.monotonic() < deadline:
+            time.sleep(_GRACE)
+        self.close()
 
     def close(self) -> None:
         """End the workers, also those that are busy. Closing twice is fine."""
-        self._undo.close()
+        with self._closing:
+            self._undo.close()
 
     def _unpacked(self, package: PackageRef, python: str, undo: contextlib.ExitStack) -> Path:
         lease = self._host.provision(Application(name="serve", package=package, plan=self._plan, python_version=python))
@@ -123,16 +155,25 @@ class Deployment:
         fewest, most = about.get("workers") or (0, 1)
         spec = SessionSpec(
             application.name,
-            Payload(_TRANSPORT, _by_name(about["handler_file"], "handler")),
+            Payload(
+                _TRANSPORT, _by_name(about["handler_file"], "either" if resource in (self.manifest.get("routes") or {}) else "handler")
+            ),
             min_instances=fewest,
             warmup=fewest,
-            max_instances=most,
+            max_instances=most * int(about.get("max_concurrency") or 1),  # a worker process here does one job at a time
         )
         session = connection.open_session(spec)
         self._logs.watch(session.session_id, resource, "all")
         serializer = self._host.catalog.serializer(_TRANSPORT)
         source = Source(connection, session, serializer, application=application.name, label=resource, logs=self._logs)
         return CallSite(source, ordered=False)
+
+
+def _fits(pattern: str, path: str) -> bool:
+    """Whether a path is one of a route like ``/items/{id}`` or ``/files/{path:path}``."""
+    parts = re.split(r"(\{[^}]*\})", pattern)
+    expression = "".join((".+" if part.endswith(":path}") else "[^/]+") if part.startswith("{") else re.escape(part) for part in parts)
+    return re.fullmatch(expression, path) is not None
 
 
 def package_of(archive: Path, host: Host) -> PackageRef:

@@ -7,7 +7,8 @@ import time
 import traceback
 import uuid
 from collections import OrderedDict
-from concurrent.futures import Future
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future, wait
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,23 +16,89 @@ KEPT_SECONDS = 1800.0
 MOST_KEPT = 1000
 
 
+class Stream:
+    """Values of a job that come one by one; each is handed out once, and all of them are its output in the end.
+
+    Attributes:
+        output: of the list of them, or of the first that tells a failure.
+    """
+
+    def __init__(self, source: Any) -> None:
+        self.source = source
+        self.output: Future[Any] = Future()
+        self._arrived = threading.Condition()
+        self._values: list[Any] = []
+        self._taken = 0
+        threading.Thread(target=self._follow, name="flame-stream", daemon=True).start()
+
+    def take(self, seconds: float) -> list[Any]:
+        """Those that nobody took yet, waiting for one if there are none and there may be more."""
+        with self._arrived:
+            self._arrived.wait_for(lambda: len(self._values) > self._taken or self.output.done(), seconds)
+            fresh = self._values[self._taken :]
+            self._taken = len(self._values)
+        return fresh
+
+    def _follow(self) -> None:
+        try:
+            for value in self._items():
+                if isinstance(value, dict) and value.get("error"):
+                    self._end(value)
+                    return
+                with self._arrived:
+                    self._values.append(value)
+                    self._arrived.notify_all()
+            self._end(list(self._values))
+        except CancelledError:
+            self.output.cancel()
+            self.output.set_running_or_notify_cancel()  # nobody else would wake those who wait for it
+        except BaseException as error:
+            self.output.set_exception(error)
+        finally:
+            with self._arrived:
+                self._arrived.notify_all()
+
+    def _items(self) -> Iterator[Any]:
+        try:
+            yield from self.source
+        except TypeError:
+            # A generator that yields nothing leaves no trace of being one: it has ended, and its value is None.
+            if not self.source.done() or self.source.exception() is not None or self.source.get() is not None:
+                raise
+
+    def _end(self, output: Any) -> None:
+        if not self.output.done():
+            self.output.set_result(output)
+
+
 @dataclass(eq=False)
 class Job:
     """One job and its fate.
 
     Attributes:
-        output: of what its resource's handler answers.
+        output: of what its resource's handler answers. stream: of a job that sends its values as they come.
     """
 
     id: str
     resource: str
     output: Future[Any]
     created: float = field(default_factory=time.monotonic)
+    stream: Stream | None = None
+
+    def cancel(self) -> None:
+        """Take it back; a worker that does not stop by itself is killed."""
+        given: Any = self.output if self.stream is None else self.stream.source
+        given.cancel(force=True)
+
+    def output_ended(self, seconds: float) -> bool:
+        """Wait for its end, at most so long."""
+        return bool(wait([self.output], seconds).done)
 
     def answer(self) -> dict[str, Any]:
         """What a client is told about it now."""
         if not self.output.done():
-            return {"id": self.id, "status": "IN_PROGRESS" if self.output.running() else "IN_QUEUE"}
+            at_work = self.output if self.stream is None else self.stream.source
+            return {"id": self.id, "status": "IN_PROGRESS" if at_work.running() else "IN_QUEUE"}
         if self.output.cancelled():
             return {"id": self.id, "status": "CANCELLED"}
         error = self.output.exception()

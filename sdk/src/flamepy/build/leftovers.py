@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 
 from flamepy.build.expressions import Evaluator, unresolved
-from flamepy.build.values import Collection, Definition, External, Unknown, Value, external, is_ours
+from flamepy.build.values import ENDPOINT, Collection, Definition, External, ResourceValue, Unknown, Value, external, is_ours
+from flamepy.flash.names import IMPORT_NAMES
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -23,7 +25,7 @@ def report_leftovers(tree: ast.Module, evaluator: Evaluator, names: Mapping[str,
 
 def names_of_ours(modules: Iterable[Mapping[str, Value]]) -> set[str]:
     """Words by which a program can mean the decorator."""
-    words = {"flamepy", "remote"}
+    words = {"flamepy", "remote", "Endpoint", *IMPORT_NAMES}
     for names in modules:
         words.update(name for name, value in names.items() if _holds_ours(value))
     return words
@@ -47,7 +49,7 @@ def _holds_ours(value: Value) -> bool:
     waiting, met = [value], {id(value)}  # a class may well have itself as an attribute
     while waiting:
         value = waiting.pop()
-        if is_ours(value) or (isinstance(value, Unknown) and value.ours):
+        if is_ours(value) or (isinstance(value, Unknown) and value.ours) or isinstance(value, ResourceValue):
             return True
         parts = value.entries if isinstance(value, Collection) else value.attributes if isinstance(value, Definition) else {}
         waiting += [part for part in parts.values() if id(part) not in met]
@@ -59,6 +61,19 @@ class _Search:
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
 
+    @cached_property
+    def _asks_jobs(self) -> bool:
+        """Whether the module gives jobs to endpoints; one made in a function may then be a client by its name."""
+        nodes = ast.walk(self._evaluator.module.tree)
+        return any(
+            isinstance(node, ast.Attribute)
+            and node.attr in ("run", "runsync")
+            and isinstance(node.ctx, ast.Load)
+            and isinstance(node.value, ast.Name)
+            and node.value.id not in ("asyncio", "subprocess", "uvicorn")
+            for node in nodes
+        )
+
     def visit_all(self, nodes: Iterable[ast.AST], names: Mapping[str, Value], inside: str) -> None:
         for node in nodes:
             self._visit(node, names, inside)
@@ -66,6 +81,9 @@ class _Search:
     def _visit(self, node: ast.AST, names: Mapping[str, Value], inside: str) -> None:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             self._decorators(node, names, inside)
+        made = isinstance(node, ast.Call) and inside and self._value_of(node.func, names) == External(ENDPOINT)
+        if made and not self._asks_jobs and {"id", "image"}.isdisjoint(_keywords(node)):
+            self._evaluator.problem(node, unresolved(node, inside))
         if isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Load) and self._is_ours(node, names):
             if node not in self._evaluator.understood:
                 self._evaluator.problem(node, unresolved(node, inside))
@@ -89,25 +107,32 @@ class _Search:
     def _decorators(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, names: Mapping[str, Value], inside: str) -> None:
         for decorator in node.decorator_list:
             callee = decorator.func if isinstance(decorator, ast.Call) else decorator
-            if not isinstance(callee, (ast.Name, ast.Attribute)) or callee in self._evaluator.understood:
+            if not isinstance(callee, (ast.Name, ast.Attribute)) or not self._evaluator.understood.isdisjoint((callee, decorator)):
                 continue
-            if self._is_ours(callee, names):
+            value = self._value_of(callee, names)
+            if is_ours(value) or value == External(ENDPOINT) or (isinstance(value, ResourceValue) and value.is_endpoint):
                 self._evaluator.understood.add(callee)
                 where = "inside a function" if inside else "only when this file is run as a script"
                 self._evaluator.problem(
                     decorator, f"{node.name} is defined {where}, so a worker cannot import it; move it to the top of the module"
                 )
 
-    def _is_ours(self, node: ast.Name | ast.Attribute, names: Mapping[str, Value]) -> bool:
-        parts: list[str] = []
-        inner: ast.expr = node
+    def _is_ours(self, node: ast.expr, names: Mapping[str, Value]) -> bool:
+        return is_ours(self._value_of(node, names))
+
+    def _value_of(self, node: ast.expr, names: Mapping[str, Value]) -> Value | None:
+        """What a name, or an attribute of one, stands for."""
+        inner = node
         while isinstance(inner, ast.Attribute):
-            parts.append(inner.attr)
             inner = inner.value
         if not isinstance(inner, ast.Name) or inner.id not in names:
-            return False
+            return None
         quiet = Evaluator(self._evaluator.module, self._evaluator.program)
-        return is_ours(quiet.evaluate(node, names))
+        return quiet.evaluate(node, names)
+
+
+def _keywords(node: ast.AST) -> set[str | None]:
+    return {keyword.arg for keyword in node.keywords} if isinstance(node, ast.Call) else set()
 
 
 def _scope_of(

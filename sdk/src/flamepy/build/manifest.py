@@ -40,7 +40,8 @@ class ManifestBuilder:
         Raises:
             BuildError: a name is served twice, or two resources of one name differ.
         """
-        problems = [*_served_twice(self.functions), *_differing(self.functions), *_same_handler(self.functions)]
+        functions = self.functions
+        problems = [*_served_twice(functions), *_differing(functions), *_same_handler(functions), *_routes_twice(functions)]
         if problems:
             raise BuildError(problems, hint="jobs ask for functions by name, so a name can stand for one only")
         groups: dict[str, list[RemoteFunctionMetadata]] = {}
@@ -52,6 +53,7 @@ class ManifestBuilder:
             "project_name": self.project_name,
             **self._facts,
             "resources": {name: _resource(name, groups[name]) for name in sorted(groups)},
+            **({"routes": routes} if (routes := _routes(groups)) else {}),
             "function_registry": {
                 function.function_name: function.resource_config_name
                 for function in sorted(self.functions, key=lambda function: function.function_name)
@@ -83,17 +85,32 @@ def handler_module(resource: str) -> str:
     return f"handler_{safe}"
 
 
+def _routes(groups: Mapping[str, Sequence[RemoteFunctionMetadata]]) -> dict[str, dict[str, str]]:
+    """Resource → ``"METHOD /path"`` → function."""
+    routes = {
+        name: {" ".join(function.route): function.function_name for function in groups[name] if function.route is not None}
+        for name in sorted(groups)
+    }
+    return {name: table for name, table in routes.items() if table}
+
+
 def _resource(name: str, functions: Sequence[RemoteFunctionMetadata]) -> dict[str, Any]:
     first = functions[0]
-    settings = dict(first.settings)
-    own = [settings.pop("dependencies", []), *(function.dependencies for function in functions)]
-    system = [settings.pop("system_dependencies", []), *(function.system_dependencies for function in functions)]
+    settings = _merged_settings(functions)
+    for key in ("dependencies", "system_dependencies"):
+        settings.pop(key, None)
+    own = [lists for function in functions for lists in (function.settings.get("dependencies", ()), function.dependencies)]
+    system = [lists for function in functions for lists in (function.settings.get("system_dependencies", ()), function.system_dependencies)]
     options = settings.pop("options", None)
+    concurrency = settings.pop("max_concurrency", 1)
+    to_set = {key: {"from": source, "default": default} for function in functions for key, (source, default) in function.to_set.items()}
     return {
         "resource_type": first.resource_type,
         "handler_file": f"{handler_module(name)}.py",
         **settings,
+        **({"max_concurrency": concurrency} if concurrency != 1 else {}),
         **({"options": options} if options else {}),
+        **({"env_to_set": to_set} if to_set else {}),
         "dependencies": _merged(own),
         "system_dependencies": _merged(system),
         "functions": [_function(function) for function in functions],
@@ -113,6 +130,10 @@ def _function(function: RemoteFunctionMetadata) -> dict[str, Any]:
         entry["line"] = function.line
     if function.file_path.name and not function.file_path.is_absolute():  # an absolute one says where the builder's home is
         entry["file"] = function.file_path.as_posix()
+    if function.is_generator:
+        entry["is_generator"] = True
+    if function.route is not None:
+        entry["route"] = {"method": function.route[0], "path": function.route[1]}
     if function.original:
         entry["original"] = function.original
     if function.is_class:
@@ -146,11 +167,46 @@ def _differing(functions: Iterable[RemoteFunctionMetadata]) -> Iterable[Problem]
     first: dict[str, RemoteFunctionMetadata] = {}
     for function in functions:
         other = first.setdefault(function.resource_config_name, function)
-        if other.resource_type != function.resource_type or dict(other.settings) != dict(function.settings):
+        differing = sorted(_conflicts(other, function))
+        if differing:
             message = (
                 f"resource {function.resource_config_name!r} of {function.function_name} is not the one of {other.function_name}: "
-                f"a {function.resource_type} and a {other.resource_type}, or with other settings"
+                f"a {function.resource_type} and a {other.resource_type}, or with other settings ({', '.join(differing)})"
             )
+            yield Problem(function.file_path.as_posix(), function.line, message)
+
+
+def _conflicts(one: RemoteFunctionMetadata, other: RemoteFunctionMetadata) -> Iterable[str]:
+    """Settings that both say, and say differently. What only one of them says holds for both; requirements are put together."""
+    if one.resource_type != other.resource_type:
+        yield "type"
+    for key in (one.settings.keys() | other.settings.keys()) - {"dependencies", "system_dependencies", "options", "env"}:
+        if one.gives(key) and other.gives(key) and one.settings.get(key) != other.settings.get(key):
+            yield key
+    for key in ("options", "env"):
+        mine, theirs = one.settings.get(key) or {}, other.settings.get(key) or {}
+        yield from (inner for inner in mine.keys() & theirs.keys() if mine[inner] != theirs[inner])
+
+
+def _merged_settings(functions: Sequence[RemoteFunctionMetadata]) -> dict[str, Any]:
+    settings = dict(functions[0].settings)
+    for function in functions[1:]:
+        for key, value in function.settings.items():
+            if key in ("options", "env"):
+                settings[key] = {**(settings.get(key) or {}), **(value or {})}
+            elif key not in ("dependencies", "system_dependencies") and function.gives(key):
+                settings[key] = value
+    return settings
+
+
+def _routes_twice(functions: Iterable[RemoteFunctionMetadata]) -> Iterable[Problem]:
+    first: dict[tuple[str, object], RemoteFunctionMetadata] = {}
+    for function in functions:
+        if function.route is None:
+            continue
+        other = first.setdefault((function.resource_config_name, function.route), function)
+        if other is not function:
+            message = f"{' '.join(function.route)} of resource {function.resource_config_name!r} is answered by {other.function_name}, too"
             yield Problem(function.file_path.as_posix(), function.line, message)
 
 

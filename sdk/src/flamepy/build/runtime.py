@@ -10,22 +10,23 @@ from pathlib import Path
 from typing import Any
 
 from flamepy.build.errors import BuildError, Problem
+from flamepy.flash.names import MODULES
 
 __all__ = ["bundle_runtime", "refuse_if_there", "serializer_entries"]
 
 _HOST_PARTS = ("__init__.py", "api", "handler.py", "serverless", "py.typed")
-_CLIENT_LEFT_OUT = ("build", "cli", "pytest_plugin.py")
+_CLIENT_LEFT_OUT = ("build", "cli", "deploy", "pytest_plugin.py")
 _LIBRARIES = ("cloudpickle", "pluggy")
 OURS = ("flame_host", "flamepy")
 _WASTE = shutil.ignore_patterns("__pycache__", "*.pyc")
 
 
-def bundle_runtime(target: Path, codecs: Iterable[str] = (), *, present: Iterable[str] = ()) -> list[str]:
+def bundle_runtime(target: Path, codecs: Iterable[str] = (), *, present: Iterable[str] = (), stand_ins: Iterable[str] = ()) -> list[str]:
     """Copy it in; returns the names of the top-level modules that were.
 
     Args:
         codecs: further modules, for formats that need some. present: what the dependencies have brought already, in the version
-            the project wants.
+            the project wants. stand_ins: import names of another SDK that the project uses, and that mean ours in the archive.
     """
     refuse_if_there(target)
     host, client = _place_of("flame_host"), _place_of("flamepy")
@@ -34,6 +35,10 @@ def bundle_runtime(target: Path, codecs: Iterable[str] = (), *, present: Iterabl
         _copy(host / part, target / "flame_host" / part)
     shutil.copytree(client, target / "flamepy", ignore=lambda directory, names: _left_out(client, directory, names))
     copied = list(OURS)
+    for name in stand_ins:
+        refuse_if_there(target, (name,))
+        shutil.copytree(MODULES / name, target / name, ignore=_WASTE)
+        copied.append(name)
     for module in dict.fromkeys((*_LIBRARIES, *codecs)):
         if module in set(present):
             continue

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from flamepy._package.project import checked_root
+from flamepy.build.dependencies import unfit
 from flamepy.build.errors import BuildError, Problem
 from flamepy.build.leftovers import mentions, names_of_ours, report_leftovers
 from flamepy.build.modules import SourceModule, project_files, read_modules
-from flamepy.build.resolution import resolve_resource, texts_of
+from flamepy.build.resolution import is_balanced, resolve_resource, route_of, texts_of
 from flamepy.build.statements import Interpreter
-from flamepy.build.values import Constant, ProjectModule, RemoteValue, Unknown, Value, entries_of
+from flamepy.build.values import Constant, Definition, ProjectModule, RemoteValue, ResourceValue, Unknown, Value, entries_of
+from flamepy.flash.names import IMPORT_NAMES
 
 __all__ = ["RemoteDecoratorScanner", "RemoteFunctionMetadata"]
+
+
+_DEEPEST = 8
+"""Calls within calls that are followed."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,9 @@ class RemoteFunctionMetadata:
         parameters: as they are written, ``"x: int = 3"``; for a class, its constructor's.
         original: ``module:qualname`` of the definition, when it is served under another name.
         settings: the resource's, as `flamepy.Resource` has them.
+        route: HTTP method and path it answers, if any. is_generator: whether it yields its results.
+        to_set: variables of the resource's ``env`` whose values come from the environment: where from, and the default.
+        given: settings the program says itself; None for all of them.
     """
 
     function_name: str
@@ -56,6 +65,14 @@ class RemoteFunctionMetadata:
     system_dependencies: tuple[str, ...] = ()
     original: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    route: tuple[str, str] | None = None
+    is_generator: bool = False
+    to_set: Mapping[str, tuple[str, str | None]] = field(default_factory=dict)
+    given: frozenset[str] | None = None
+
+    def gives(self, setting: str) -> bool:
+        """Whether the program says it, and it is no default."""
+        return self.given is None or setting in self.given
 
 
 class RemoteDecoratorScanner:
@@ -71,6 +88,9 @@ class RemoteDecoratorScanner:
         self._modules: dict[str, SourceModule] = {}
         self._interpreters: dict[str, Interpreter] = {}
         self._packages: set[str] = set()
+        self._depth = 0
+        self.notes: list[str] = []
+        self.clients: dict[str, Mapping[str, Any]] = {}
 
     def discover_remote_functions(self) -> list[RemoteFunctionMetadata]:
         """All of them, by file and line.
@@ -98,10 +118,38 @@ class RemoteDecoratorScanner:
             interpreter = self._interpreted(module)
             if mentions(module.tree, words):
                 report_leftovers(module.tree, interpreter.evaluator, interpreter.names)
-            problems += interpreter.evaluator.problems
+            problems += [*interpreter.evaluator.problems, *self._unused(interpreter)]
+            self.notes += interpreter.evaluator.notes
         if problems:
             raise BuildError(problems, hint="mend these, or leave files out with --exclude or .flameignore")
         return sorted(found, key=lambda function: (str(function.file_path), function.line))
+
+    @property
+    def modules(self) -> list[SourceModule]:
+        """Those it has read."""
+        return list(self._modules.values())
+
+    @property
+    def stand_ins(self) -> list[str]:
+        """Import names of another SDK that the project uses, wherever in its files."""
+        return [name for name in IMPORT_NAMES if name in self.imported]
+
+    @property
+    def imported(self) -> frozenset[str]:
+        """First parts of the names of all modules that its files import."""
+        return frozenset(name for module in self._modules.values() for name in _imported(module.tree))
+
+    def _unused(self, interpreter: Interpreter) -> Iterator[Problem]:
+        """Endpoints that nothing is on; a plain resource may be left over, and is only told about."""
+        for resource in interpreter.evaluator.resources:
+            if resource.used or resource.is_client:
+                continue
+            shown = resource.variable or f"{resource.type_name}(…)"
+            if resource.is_endpoint:
+                message = f"{shown} is an endpoint, and nothing that can be seen is on it; decorate a function, or write id= for a client"
+                yield Problem(resource.file, resource.line, message)
+            else:
+                self.notes.append(f"{resource.file}:{resource.line}: {shown} is a resource that nothing runs on")
 
     # ------------------------------------------------------------------ the project, for the interpreters
 
@@ -128,6 +176,16 @@ class RemoteDecoratorScanner:
             return {name: value for name, value in names.items() if name in public}
         return {name: value for name, value in names.items() if not name.startswith("_")}
 
+    def called(self, definition: Definition, given: Mapping[str, Value]) -> Value | None:
+        module = self._modules.get(definition.module)
+        if module is None or self._depth >= _DEEPEST:
+            return None
+        self._depth += 1
+        try:
+            return self._interpreted(module).call(definition.node, given)
+        finally:
+            self._depth -= 1
+
     def _interpreted(self, module: SourceModule) -> Interpreter:
         interpreter = self._interpreters.get(module.file)
         if interpreter is None:
@@ -144,13 +202,23 @@ class RemoteDecoratorScanner:
         if problem:
             interpreter.evaluator.problems.append(Problem(module.file, made.line, problem))
             return None
-        resource, problems = resolve_resource(decorator, module.file)
+        resource, problems = resolve_resource(decorator, module.file, definition.node.name)
+        route, wrong_route = route_of(decorator, module.file, definition)
         dependencies, more = texts_of(decorator.options.get("dependencies"), "dependencies", module.file, decorator.line)
         system, most = texts_of(decorator.options.get("system_dependencies"), "system_dependencies", module.file, decorator.line)
         local, wrong = _is_local(made, module.file)
-        interpreter.evaluator.problems += [*problems, *more, *most, *wrong]
+        unfitting = unfit(dependencies, module.file, decorator.line)
+        if resource is not None and isinstance(decorator.resource, ResourceValue):
+            unfitting += unfit(resource.settings.get("dependencies", ()), decorator.resource.file, decorator.resource.line)
+        interpreter.evaluator.problems += [*problems, *unfitting, *wrong_route, *more, *most, *wrong]
+        if isinstance(decorator.resource, ResourceValue):
+            decorator.resource.used = True
         if local or resource is None:
             return None
+        interpreter.evaluator.notes += resource.notes
+        if route is None and is_balanced(resource.type_name):
+            shown = f"{module.file}:{decorator.line}: {definition.qualname}"
+            interpreter.evaluator.notes.append(f"{shown} is on a load-balanced resource without method= and path=: it answers jobs only")
         original = f"{definition.module}:{definition.qualname}"
         is_class = isinstance(node, ast.ClassDef)
         return RemoteFunctionMetadata(
@@ -169,6 +237,10 @@ class RemoteDecoratorScanner:
             system_dependencies=system,
             original="" if original == f"{module.name}:{made.name}" else original,
             settings=resource.settings,
+            route=route,
+            is_generator=is_generator(node),
+            to_set=resource.to_set,
+            given=resource.given,
         )
 
 
@@ -192,6 +264,29 @@ def _is_local(made: RemoteValue, file: str) -> tuple[bool, list[Problem]]:
     if value is None or isinstance(known, bool):
         return bool(known), []
     return False, [Problem(file, made.decorator.line, "remote(local=…) must be written as True or False")]
+
+
+def _imported(tree: ast.Module) -> Iterator[str]:
+    """First parts of the names of all modules it imports."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            yield (node.module or "").partition(".")[0]
+        elif isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+
+
+def is_generator(node: ast.AST) -> bool:
+    """Whether a function yields, itself and not in a function inside it."""
+    if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return False
+    waiting: list[ast.AST] = list(node.body)
+    while waiting:
+        inner = waiting.pop()
+        if isinstance(inner, (ast.Yield, ast.YieldFrom)):
+            return True
+        if not isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
+            waiting += ast.iter_child_nodes(inner)
+    return False
 
 
 def _constructor(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> ast.FunctionDef | ast.AsyncFunctionDef | None:

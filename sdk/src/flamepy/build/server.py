@@ -6,8 +6,9 @@
         requests.post(f"{server.url}/runsync", json={"input": {"function_name": "infer", "args": []}})
 
 ``POST /runsync`` gives the finished job, ``POST /run`` its identifier, ``GET`` or ``POST /status/<id>`` how it stands, ``POST
-/cancel/<id>`` takes it back. Each is there for the archive as a whole, where the function's name finds the resource, and below
-``/<resource>``, which is also how the resources reach each other. ``GET /`` says what is served.
+/cancel/<id>`` takes it back, ``/stream/<id>`` gives what a generator has yielded since. Each is there for the archive as a whole, where
+the function's name finds the resource, and below ``/<resource>``, which is also how the resources reach each other. HTTP routes of the
+program are answered at their own paths, and below ``/<resource>``. ``GET /`` says what is served.
 
 A request carries code to run (a pickle), so only programs of this machine are listened to, and no page in its browser is: the server
 binds the loopback address, and refuses what is not ``application/json`` or was meant for another host name.
@@ -15,11 +16,13 @@ binds the loopback address, and refuses what is not ``application/json`` or was 
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 import json
 import logging
 import socket
 import threading
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,7 +33,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 from flame_host.api import FlameError
 from flamepy.build.deployment import Deployment
-from flamepy.build.jobs import Job, Jobs, completed, new_id
+from flamepy.build.jobs import Job, Jobs, Stream, completed, new_id
+from flamepy.build.page import page_of
 
 if TYPE_CHECKING:
     from flame_host import Host
@@ -42,7 +46,14 @@ MOST_BYTES = 64 << 20
 SYNC_SECONDS = 90.0
 """How long ``/runsync`` waits before it answers that the job is in progress, as the platform does."""
 IDLE_SECONDS = 60.0
-_WORDS = frozenset({"run", "runsync", "status", "cancel"})
+STREAM_SECONDS = 10.0
+"""How long ``/stream`` waits for a value."""
+DRAIN_SECONDS = 600.0
+"""How long jobs may go on that were begun before another archive took the place of theirs."""
+CANCEL_SECONDS = 5.0
+"""How long ``/cancel`` waits for a worker to stop."""
+_WORDS = frozenset({"run", "runsync", "status", "stream", "cancel"})
+_HOP_BY_HOP = frozenset({"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"})
 
 logger = logging.getLogger("flamepy.serve")
 
@@ -60,6 +71,8 @@ class HandlerServer:
     """
 
     def __init__(self, archive: str | Path, *, host: str = "127.0.0.1", port: int = 0, services: Host | None = None) -> None:
+        self._services = services
+        self._former: list[Deployment] = []
         self._http = _Listener((host, port), _Requests)
         try:
             # The port must be known first: the workers' environment says where the other resources are.
@@ -69,6 +82,28 @@ class HandlerServer:
             raise
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), name="flame-serve", daemon=True)
         self._thread.start()
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with what should be served in place of this; the local page shows it."""
+        return self._http.problem
+
+    @problem.setter
+    def problem(self, text: str) -> None:
+        self._http.problem = text
+
+    def replace(self, archive: str | Path) -> None:
+        """Serve another archive from now on; jobs of the one before go on for a while.
+
+        Raises:
+            PackageError, ProvisionError: it cannot be served; the one before is, still.
+        """
+        fresh = Deployment(archive, self.url_of, host=self._services)
+        former, self._http.deployment, self._http.problem = self._http.deployment, fresh, ""
+        self._http.version = new_id()
+        thread = threading.Thread(target=former.drain, args=(DRAIN_SECONDS,), name="flame-drain", daemon=True)
+        thread.start()
+        self._former.append(former)
 
     @property
     def url(self) -> str:
@@ -95,6 +130,8 @@ class HandlerServer:
             self._thread.join()
         self._http.server_close()
         self._http.deployment.close()
+        for former in self._former:
+            former.close()
 
     def __enter__(self) -> HandlerServer:
         return self
@@ -112,6 +149,8 @@ class _Listener(ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, requests)
         self.jobs = Jobs()
+        self.version = new_id()
+        self.problem = ""
         self.only_local = _is_loopback(address[0])
 
     def server_bind(self) -> None:
@@ -142,6 +181,18 @@ class _Requests(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._answer("POST")
 
+    def do_PUT(self) -> None:
+        self._answer("PUT")
+
+    def do_PATCH(self) -> None:
+        self._answer("PATCH")
+
+    def do_DELETE(self) -> None:
+        self._answer("DELETE")
+
+    def do_HEAD(self) -> None:
+        self._answer("HEAD")
+
     def log_message(self, format: str, *args: Any) -> None:
         logger.info("%s %s", self.client_address[0], format % args)
 
@@ -150,8 +201,15 @@ class _Requests(BaseHTTPRequestHandler):
     def _answer(self, method: str) -> None:
         status = HTTPStatus.OK
         try:
-            body = self._body() if method == "POST" else b""
+            body = self._body(needed=method == "POST")
             self._check_origin()
+            asked = self._http_resource(method)
+            if asked is not None:
+                self._send_http(self._http_answer(method, body, *asked), method)
+                return
+            if method == "GET" and urlsplit(self.path).path == "/" and "text/html" in self.headers.get("Accept", ""):
+                self._send_page()
+                return
             answer = self._route(method, body)
         except _Refused as refused:
             status, answer = refused.status, {"error": str(refused)}
@@ -167,8 +225,57 @@ class _Requests(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def _body(self) -> bytes:
+    def _send_page(self) -> None:
+        data = page_of(self._deployment.manifest, self._listener.version, problem=self._listener.problem).encode()
+        self.send_response(HTTPStatus.OK)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Content-Security-Policy", "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'")
+        self.end_headers()
+        self.wfile.write(data)
+
+    def _http_resource(self, method: str) -> tuple[str, str] | None:
+        """Resource and path of a request to its own HTTP routes, with the resource in front of the path or without."""
+        path = unquote(urlsplit(self.path).path)
+        for resource in self._deployment.manifest.get("routes") or {}:
+            inner = path.removeprefix(f"/{resource}")
+            if inner != path and self._deployment.answers(resource, method, inner):
+                return resource, inner
+        home = self._deployment.route_of(method, path)
+        return None if home is None else (home, path)
+
+    def _http_answer(self, method: str, body: bytes, resource: str, path: str) -> dict[str, Any]:
+        request = {
+            "method": method,
+            "path": path,
+            "query": urlsplit(self.path).query,
+            "headers": [(name, value) for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP],
+            "body": base64.b64encode(body).decode(),
+        }
+        output = self._deployment.submit(resource, {"id": new_id(), "request": request})
+        try:
+            answer: dict[str, Any] = output.result(SYNC_SECONDS)
+        except (TimeoutError, FutureTimeoutError):
+            output.cancel(force=True)
+            raise _Refused(HTTPStatus.GATEWAY_TIMEOUT, f"{path} has not answered within {SYNC_SECONDS:.0f} s") from None
+        except Exception as error:
+            raise _Refused(HTTPStatus.BAD_GATEWAY, f"the worker of {resource} did not answer: {error}") from error
+        return answer
+
+    def _send_http(self, answer: dict[str, Any], method: str) -> None:
+        data = base64.b64decode(answer["body"])
+        self.send_response(answer["status"])
+        for name, value in answer["headers"]:
+            if name.lower() not in _HOP_BY_HOP:
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(b"" if method == "HEAD" else data)
+
+    def _body(self, *, needed: bool) -> bytes:
         length = self.headers.get("Content-Length", "")
+        if not length and not needed:
+            return b""
         if not length.isdecimal():
             raise _Refused(HTTPStatus.LENGTH_REQUIRED, "the request must have a Content-Length")
         if int(length) > MOST_BYTES:
@@ -179,7 +286,8 @@ class _Requests(BaseHTTPRequestHandler):
         if not self._listener.only_local:
             return
         name = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
-        if self.headers.get("Origin") or not _is_loopback(name):  # a page that was led here under another name
+        own = ("", f"http://{self.headers.get('Host', '')}")
+        if self.headers.get("Origin", "") not in own or not _is_loopback(name):  # a page that was led here under another name
             raise _Refused(HTTPStatus.FORBIDDEN, "only programs of this machine may call this server, not pages in a browser")
 
     def _route(self, method: str, body: bytes) -> Any:
@@ -191,14 +299,19 @@ class _Requests(BaseHTTPRequestHandler):
                 return self._index()
             case "GET", ["health"]:
                 return {"jobs": self._listener.jobs.counts()}
+            case "GET", ["version"]:
+                return {"version": self._listener.version}
             case "POST", ["run" | "runsync" as how]:
                 return self._run(resource, body, wait=how == "runsync")
             case _, ["status", id]:
                 return self._job(id, resource).answer()
             case "POST", ["cancel", id]:
                 job = self._job(id, resource)
-                job.output.cancel()
+                job.cancel()
+                job.output_ended(CANCEL_SECONDS)
                 return job.answer()
+            case _, ["stream", id]:
+                return self._stream(self._job(id, resource))
             case _, ["run" | "runsync" | "cancel", *_]:
                 raise _Refused(HTTPStatus.METHOD_NOT_ALLOWED, f"use POST for {self.path}")
         known = ", ".join(self._deployment.resources)
@@ -214,11 +327,20 @@ class _Requests(BaseHTTPRequestHandler):
             message = f"Function '{function}' not found in registry. Available: {known}"
             return {"id": new_id(), **completed({"success": False, "error": message, "traceback": ""})}
         id = new_id()
-        job = Job(id, home, self._deployment.submit(home, {"id": id, "input": given}))
+        submitted = self._deployment.submit(home, {"id": id, "input": given})
+        stream = Stream(submitted) if self._deployment.streams(home) else None
+        job = Job(id, home, submitted if stream is None else stream.output, stream=stream)
         self._listener.jobs.add(job)
-        if wait and job.output.wait(SYNC_SECONDS):  # type: ignore[attr-defined]  # an ObjectFuture
+        if wait and job.output_ended(SYNC_SECONDS):
             self._listener.jobs.drop(job)  # answered here and now; keeping it would keep its result in memory
         return job.answer()
+
+    def _stream(self, job: Job) -> dict[str, Any]:
+        """What came since it was last asked for; waits a little for the first."""
+        if job.stream is None:
+            raise _Refused(HTTPStatus.BAD_REQUEST, f"resource {job.resource!r} does not stream; ask /status/{job.id}")
+        values = job.stream.take(STREAM_SECONDS)
+        return {**job.answer(), "stream": [{"output": value} for value in values]}
 
     def _job_request(self, body: bytes) -> dict[str, Any]:
         if self.headers.get_content_type() != "application/json":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 
@@ -10,6 +11,7 @@ from flamepy.build.changes import changed_by_functions
 from flamepy.build.expressions import Evaluator, Program
 from flamepy.build.modules import SourceModule
 from flamepy.build.values import (
+    FLASH_NAMES,
     OUR_NAMES,
     Collection,
     Constant,
@@ -24,9 +26,11 @@ from flamepy.build.values import (
     either,
     external,
     is_ours,
+    of_flash,
 )
 
 Names = dict[str, Value]
+_BINDINGS = (ast.Assign, ast.AnnAssign, ast.Expr, ast.Import, ast.ImportFrom, ast.Pass)
 
 
 class Interpreter:
@@ -57,6 +61,33 @@ class Interpreter:
             if method is not None:
                 method(statement, names, prefix, condition)
 
+    def call(self, node: ast.AST, given: Mapping[str, Value]) -> Value | None:
+        """What a function of this module returns, if its body is nothing but bindings and then one ``return``."""
+        if not isinstance(node, ast.FunctionDef) or node.decorator_list or node.args.vararg or node.args.kwarg:
+            return None
+        arguments = [*node.args.posonlyargs, *node.args.args]
+        defaults = dict(zip((argument.arg for argument in reversed(arguments)), reversed(node.args.defaults), strict=False))
+        defaults |= {argument.arg: value for argument, value in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if value}
+        own = {argument.arg for argument in (*arguments, *node.args.kwonlyargs)}
+        if not given.keys() <= own <= given.keys() | defaults.keys():
+            return None
+        names: Names = {**self.names, **{name: self.evaluator.evaluate(defaults[name], self.names) for name in own - given.keys()}, **given}
+        # One call that is understood says nothing of the others: a decorator in such a function remains to be told about.
+        before = set(self.evaluator.understood), set(self.evaluator.seen)
+        try:
+            return self._returned(node.body, names, node.name)
+        finally:
+            self.evaluator.understood, self.evaluator.seen = before
+
+    def _returned(self, body: list[ast.stmt], names: Names, name: str) -> Value | None:
+        for statement in body:
+            if isinstance(statement, ast.Return):
+                return None if statement.value is None else self.evaluator.evaluate(statement.value, names)
+            if not isinstance(statement, _BINDINGS):
+                return None
+            self._block([statement], names, f"{name}.", f"inside {name}")
+        return None
+
     # ------------------------------------------------------------------ definitions
 
     def _functiondef(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, names: Names, prefix: str, condition: str) -> None:
@@ -71,7 +102,7 @@ class Interpreter:
         definition = Definition(node, self.module.name, qualname, attributes, bases)
         value: Value = definition
         for decorator in reversed(node.decorator_list):
-            found = self.evaluator.evaluate(decorator, names)
+            found = self.evaluator.as_decorator(self.evaluator.evaluate(decorator, names), decorator)
             if not is_ours(found):
                 self._look_alike(decorator, found, names)
                 continue
@@ -98,6 +129,10 @@ class Interpreter:
             self.evaluator.problem(decorator, f"@{shown} may be @remote of flamepy, and cannot be resolved: {found.why}")
             return
         callee = decorator.func if isinstance(decorator, ast.Call) else decorator
+        origin = self.evaluator.evaluate(callee, names)
+        if isinstance(origin, External) and of_flash(origin.path):
+            self.evaluator.problem(decorator, f"@{ast.unparse(callee)} is a decorator of another SDK that is not known here")
+            return
         if isinstance(callee, ast.Name) and callee.id == "remote" and callee.id not in names:
             stars = ", ".join(self.foreign_stars)
             why = f"it may come from {stars} by import *" if stars else "nothing in this module binds that name"
@@ -124,6 +159,8 @@ class Interpreter:
     def _bind(self, target: ast.expr, value: Value, source: ast.expr, names: Names, condition: str) -> None:
         if isinstance(target, ast.Name):
             self.evaluator.use(value, source)
+            if isinstance(value, ResourceValue):
+                value.variable = value.variable or target.id
             if isinstance(value, RemoteValue) and not value.name and not isinstance(names, _Scope):
                 value.name, value.conditional = target.id, condition
             # Going through all functions takes as long as everything else, and few modules need it.
@@ -147,6 +184,9 @@ class Interpreter:
         """``owner[key] = value``, ``owner.name = value``, or their deletion."""
         owner = self.evaluator.evaluate(target.value, names)
         if isinstance(owner, Collection):
+            key = self.evaluator.evaluate(target.slice, names) if isinstance(target, ast.Subscript) else None
+            if isinstance(key, Constant) and value is not None:
+                owner.later[key.value] = value
             owner.spoiled = f"line {target.lineno} changes it: {ast.unparse(target)}"
         elif isinstance(target, ast.Attribute) and isinstance(owner, Definition):
             owner.attributes[target.attr] = Unknown("it is deleted") if value is None else value
@@ -182,6 +222,13 @@ class Interpreter:
                 names[alias.asname or alias.name] = self._program.member(source, alias.name)
             else:
                 names[alias.asname or alias.name] = external(f"{source}.{alias.name}")
+                self._note_unknown(node, source, alias.name)
+
+    def _note_unknown(self, node: ast.ImportFrom, source: str, name: str) -> None:
+        if of_flash(source) and name not in FLASH_NAMES:
+            self.evaluator.note(
+                node, f"{source} has no {name!r} here, so importing this module will fail; flamepy has its public names only"
+            )
 
     def _source_of(self, node: ast.ImportFrom) -> str:
         if not node.level:
@@ -193,8 +240,8 @@ class Interpreter:
     def _star(self, source: str, names: Names) -> None:
         if self._program.has_module(source):
             names.update(self._program.public_members(source))
-        elif source == "flamepy":
-            names.update({name: external(f"flamepy.{name}") for name in OUR_NAMES})
+        elif source == "flamepy" or of_flash(source):
+            names.update({name: external(f"{source}.{name}") for name in (FLASH_NAMES if of_flash(source) else OUR_NAMES)})
         else:
             self.foreign_stars.append(source)
 
@@ -211,6 +258,10 @@ class Interpreter:
         if "__name__" in test and "__main__" in test:
             self._block(node.orelse, names, prefix, condition)
             return  # what it decorates, the search for leftovers finds
+        known = self.evaluator.evaluate(node.test, names)
+        if isinstance(known, Constant):
+            self._block(node.body if known.value else node.orelse, names, prefix, condition)
+            return
         other = names.copy()
         self._block(node.body, names, prefix, f"if {test}")
         self._block(node.orelse, other, prefix, f"else of if {test}")
@@ -224,6 +275,8 @@ class Interpreter:
     def _try(self, node: ast.Try, names: Names, prefix: str, condition: str) -> None:
         self._block(node.body, names, prefix, condition)
         for handler in node.handlers:
+            if self._never_runs(handler, node.body):
+                continue
             aside = names.copy()
             self._block(handler.body, aside, prefix, "except")
             for name, value in aside.items():
@@ -232,6 +285,18 @@ class Interpreter:
         self._block(node.finalbody, names, prefix, condition)
 
     _trystar = _try
+
+    def _never_runs(self, handler: ast.ExceptHandler, body: list[ast.stmt]) -> bool:
+        """Whether it catches the failure of imports, all of which are of what a worker has in any case."""
+        caught = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+        if not all(isinstance(kind, ast.Name) and kind.id in ("ImportError", "ModuleNotFoundError") for kind in caught):
+            return False
+        found = [self._source_of(node) for node in body if isinstance(node, ast.ImportFrom)]
+        found += [alias.name for node in body if isinstance(node, ast.Import) for alias in node.names]
+        return bool(found) and any(of_flash(name) for name in found) and all(of_flash(name) or self._is_here(name) for name in found)
+
+    def _is_here(self, module: str) -> bool:
+        return self._program.has_module(module) or module.partition(".")[0] in sys.stdlib_module_names
 
     def _after_handler(self, body: Value | None, handler: Value, line: int) -> Value:
         """What holds after a ``try``: what the body binds, for there it succeeds in a worker, too, unless it is about endpoints."""

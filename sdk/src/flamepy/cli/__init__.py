@@ -51,6 +51,10 @@ def run(
         os.environ["FLAME_ENGINE"] = engine
     if logs:
         os.environ["FLAME_LOGS"] = logs
+    # Programs for another SDK mean ours when this runs them, whether theirs is installed or not.
+    from flamepy.flash.names import MODULES
+
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(MODULES), os.environ.get("PYTHONPATH", "")]))
     # In this process's place: its tracebacks, signals and exit status are then just what python gives.
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, str(script), *context.args])

@@ -1,0 +1,124 @@
+"""``flame init``, ``flame dev`` and ``flame deploy``: real servers, a change, a mistake, and nothing left."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flamepy.build import BuildError, build_project
+from flamepy.build.beginning import begin
+from flamepy.build.dev import DevServer
+from flamepy.cli import app
+from flamepy.deploy.plugin import DirectoryDeployer
+from typer.testing import CliRunner, Result
+
+from flame_host.api import Deployer, Release
+from flame_host.testing.deployers import DeployerContract
+
+ECHO = """
+from runpod_flash import Endpoint
+
+@Endpoint(name="echo", cpu="cpu3c-1-2", workers=(0, 1))
+def echo(text: str) -> str:
+    "Say it again."
+    return text
+"""
+
+
+@pytest.fixture(autouse=True)
+def shell(host_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLAME_HOST_ROOT", str(host_root))
+
+
+def flame(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+def ask(url: str, body: Any = None, **headers: str) -> str:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json", **headers})
+    with urllib.request.urlopen(request, timeout=60) as response:
+        return str(response.read().decode())
+
+
+def until(condition: Callable[[], bool], said: list[str]) -> None:
+    import time
+
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, said
+        time.sleep(0.1)
+
+
+class TestDirectoryDeployer(DeployerContract):
+    @pytest.fixture
+    def deployer(self) -> Deployer:
+        return DirectoryDeployer()
+
+    @pytest.fixture
+    def release(self, write, tmp_path: Path) -> Release:
+        report = build_project(write(ECHO), target="here")
+        return Release("contract-test", report.archive, report.digest, report.manifest, {"path": str(tmp_path / "served")})
+
+
+def test_a_project_is_begun_only_where_nothing_is_lost(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "app.py").write_text("mine")
+    with pytest.raises(BuildError, match=r"has app\.py already"):
+        begin(there)
+    assert [path.name for path in there.iterdir()] == ["app.py"]
+    assert flame("init", str(there), "--force").exit_code == 0
+    assert "Endpoint" in (there / "app.py").read_text()
+
+
+def test_what_is_begun_can_be_checked_as_it_is(tmp_path: Path) -> None:
+    begin(tmp_path / "new")
+    report = json.loads(flame("build", "--check", "--json", str(tmp_path / "new")).stdout)
+    assert report["manifest"]["function_registry"] == {"Counter": "counter", "greet": "greeter", "greeting": "api"}
+    assert report["manifest"]["routes"] == {"api": {"GET /greetings/{name}": "greeting"}}
+
+
+def test_a_directory_is_served_anew_after_a_change_and_as_it_was_after_a_mistake(write) -> None:
+    root = write(ECHO)
+    said: list[str] = []
+    with DevServer(root, say=said.append) as dev:
+        job = {"input": {"text": "a"}}
+        assert json.loads(ask(f"{dev.url}/runsync", job))["output"] == "a"
+        page = ask(dev.url, Accept="text/html")
+        assert "echo(text: str)" in page
+        assert "Say it again." in page
+        write(ECHO.replace("return text", "return text * 2"))
+        until(lambda: "served anew" in said, said)
+        assert json.loads(ask(f"{dev.url}/runsync", job))["output"] == "aa"
+        write(ECHO + "\ndef (:\n")
+        until(lambda: any("cannot be built" in line for line in said), said)
+        assert json.loads(ask(f"{dev.url}/runsync", job))["output"] == "aa"
+        assert "not valid Python" in ask(dev.url, Accept="text/html")
+        with pytest.raises(urllib.error.HTTPError):
+            ask(f"{dev.url}/runsync", job, Origin="http://elsewhere.example")
+        assert json.loads(ask(f"{dev.url}/runsync", job, Origin=dev.url))["output"] == "aa"  # the page's own
+
+
+def test_deploying_serves_and_undeploying_ends_and_removes(write, tmp_path: Path) -> None:
+    root = write(ECHO)
+    place = tmp_path / "served"
+    assert flame("deploy", str(root), "--to", "moon").exit_code == 1
+    done = flame("deploy", str(root), "--json", "--name", "mine", "--option", f"path={place}")
+    try:
+        assert done.exit_code == 0, done.output
+        url = json.loads(done.stdout)["endpoints"]["echo"]
+        assert json.loads(ask(f"{url}/runsync", {"input": {"text": "there"}}))["output"] == "there"
+        assert (place / "mine").is_dir()
+    finally:
+        ended = flame("undeploy", str(root), "--json")
+    assert json.loads(ended.stdout)["ended"] == ["mine at directory"]
+    assert not (place / "mine").exists()
+    assert not (root / ".flash").exists()
+    with pytest.raises(urllib.error.URLError):
+        ask(f"{url}/health")
