@@ -204,7 +204,8 @@ SHAPES = {
     ),
     "setup.py": Shape(
         {
-            "setup.py": 'from setuptools import setup\nsetup(name="oldproj", version="4", packages=["oldproj"], install_requires=["alpha<2"])\n',
+            "setup.py": "from setuptools import setup\n"
+            'setup(name="oldproj", version="4", packages=["oldproj"], install_requires=["alpha<2"])\n',
             "oldproj/__init__.py": "",
             "oldproj/data.txt": "read beside the module, and declared nowhere",
         },

