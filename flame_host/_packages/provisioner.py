@@ -370,7 +370,7 @@ def _digest(path: Path) -> str:
 
 
 def _key(**parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _digest_of_outside(project: Project, extra: Sequence[str], base: Path) -> str:

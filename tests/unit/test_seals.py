@@ -15,6 +15,8 @@ from flame_host._packages.listings import check_listing
 from flame_host._packages.stock import Stock
 from flame_host.api import Limits, PackageError
 
+KEY = "5e" * 32
+
 
 def build(directory: Path) -> dict[str, str]:
     (directory / "package").mkdir()
@@ -28,45 +30,45 @@ def store(tmp_path: Path) -> ContentStore:
 
 
 def test_what_was_changed_is_made_anew_even_with_size_and_time_restored(store: ContentStore, caplog: pytest.LogCaptureFixture) -> None:
-    entry = store.ensure("trees", "k", build)
+    entry = store.ensure("trees", KEY, build)
     module = entry.path / "package" / "module.py"
     before = module.stat()
     os.chmod(module, 0o644)
     module.write_text("VALUE = 2\n")
     os.utime(module, ns=(before.st_atime_ns, before.st_mtime_ns))
     entry.release()
-    again = store.ensure("trees", "k", build)
+    again = store.ensure("trees", KEY, build)
     assert (again.path / "package" / "module.py").read_text() == "VALUE = 1\n"
     assert "package/module.py" in caplog.text
 
 
 def test_one_that_is_in_use_is_left_to_its_users(store: ContentStore) -> None:
-    entry = store.ensure("trees", "k", build)
+    entry = store.ensure("trees", KEY, build)
     module = entry.path / "package" / "module.py"
     os.chmod(module, 0o644)
     module.write_text("VALUE = 2\n")
-    other = store.ensure("trees", "k", build)
+    other = store.ensure("trees", KEY, build)
     assert other.path != entry.path
     assert module.read_text() == "VALUE = 2\n"
     assert (other.path / "package" / "module.py").read_text() == "VALUE = 1\n"
 
 
 def test_bytecode_that_was_added_is_removed(store: ContentStore) -> None:
-    entry = store.ensure("trees", "k", build)
+    entry = store.ensure("trees", KEY, build)
     os.chmod(entry.path / "package", 0o755)
     (entry.path / "package" / "__pycache__").mkdir()
     (entry.path / "package" / "__pycache__" / "module.cpython-311.pyc").write_bytes(b"poison")
     entry.release()
-    again = store.ensure("trees", "k", build)
+    again = store.ensure("trees", KEY, build)
     assert again.path == entry.path
     assert sorted(path.name for path in again.path.rglob("*")) == [".complete", "module.py", "package"]
 
 
 def test_everything_is_read_only_and_can_be_removed_all_the_same(store: ContentStore) -> None:
-    entry = store.ensure("trees", "k", build)
+    entry = store.ensure("trees", KEY, build)
     assert not any(path.stat().st_mode & 0o222 for path in (entry.path, entry.path / "package", entry.path / "package" / "module.py"))
     entry.release()
-    assert [info.key for info in store.prune(time.time() + 10)] == ["k"]
+    assert [info.key for info in store.prune(time.time() + 10)] == [KEY]
     assert list((store.root / "trees").iterdir()) == []
     assert not (store.root / "trash").exists()
 
