@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -138,6 +139,14 @@ class Declaration:
         if pdm.get("source") == "file":
             return self._searched(str(pdm.get("path", "")), r'(?m)^__version__\s*=\s*[\'"](?P<version>[^\'"]+)')
         return ""
+
+    def poetry_paths(self) -> list[Path]:
+        """What poetry takes from beside the project; it reads no other table for that."""
+        poetry = self.table.get("tool", {}).get("poetry", {})
+        tables = [poetry.get("dependencies", {}), *(group.get("dependencies", {}) for group in poetry.get("group", {}).values())]
+        values = [value for table in tables for value in table.values()]
+        items = [item for value in values for item in (value if isinstance(value, list) else [value])]
+        return [Path(os.path.normpath(self.directory / item["path"])) for item in items if isinstance(item, Mapping) and "path" in item]
 
     @property
     def version_file(self) -> Path | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -108,7 +109,7 @@ class ContentStore:
         _check_key(key)
         begun = time.time()
         for generation in range(1000):
-            name = f"{key}~{generation}" if generation else key
+            name = hashlib.sha256(f"{key} {generation}".encode()).hexdigest() if generation else key
             entry = self._ensure(kind, name, build, begun)
             made = entry.facts_of_marker.get("made", 0.0)
             if anew and made < begun:

@@ -243,7 +243,9 @@ def _from_pyproject(root: Path, top: Path) -> Reading | None:
     declaration = Declaration.of(root)
     if declaration.project is None:
         if "build-system" in declaration.table and ((root / "setup.py").is_file() or "poetry" in at(declaration.table, "tool")):
-            return _built(root, "pyproject.toml [build-system]", _pinned(root, top))
+            reading = _built(root, "pyproject.toml [build-system]", _pinned(root, top))
+            reading.travelling = _poetry_neighbours(declaration)
+            return reading
         return None
     python = _pinned(root, top) or declaration.python
     extras, groups = tuple(strings(declaration.flame.get("extras", []), "[tool.flame] extras")), declaration.groups
@@ -261,6 +263,22 @@ def _from_pyproject(root: Path, top: Path) -> Reading | None:
         reading.here[declaration.name] = declaration
         reading.requirements = replace(reading.requirements, left_out=(declaration.name, *reading.requirements.left_out))
     return reading
+
+
+def _poetry_neighbours(project: Declaration) -> list[Path]:
+    found: dict[Path, None] = {}
+    waiting = project.poetry_paths()
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        if not path.exists():
+            raise ConfigError(
+                f"pyproject.toml [tool.poetry]: a dependency's path is not there: {path}", hint="put it there, or mend the path"
+            )
+        found[path] = None
+        waiting += Declaration.of(path).poetry_paths() if path.is_dir() else []
+    return list(found)
 
 
 def _reading(needs: Requirements, around: Neighbourhood, lock: Path | None, project: Path) -> Reading:

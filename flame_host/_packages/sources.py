@@ -10,6 +10,7 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 from flame_host._packages.declared import Declaration
 
@@ -20,7 +21,7 @@ def put_on_path(environment: Path, root: Path) -> list[str]:
         return []  # a wheel or a source distribution, and no checkout
     sources = [str(root / name) for name in dict.fromkeys((*Declaration.of(root).source_directories, ".")) if (root / name).is_dir()]
     for packages in environment.glob("lib/python*/site-packages"):
-        files = list(_installed_from_here(packages))
+        files = list(_installed_from_here(packages, environment, root))
         modules = [name for name in files if name.endswith(".py")]
         compiled = any(name.endswith((".so", ".pyd")) for name in files)
         if modules and not compiled and all(any(_same(packages / name, Path(source, name)) for source in sources) for name in modules):
@@ -29,7 +30,7 @@ def put_on_path(environment: Path, root: Path) -> list[str]:
     return []
 
 
-def _installed_from_here(packages: Path) -> Iterator[str]:
+def _installed_from_here(packages: Path, environment: Path, root: Path) -> Iterator[str]:
     """The files of the distribution that was built, which says that it came from a directory."""
     for info in packages.glob("*.dist-info"):
         try:
@@ -37,7 +38,13 @@ def _installed_from_here(packages: Path) -> Iterator[str]:
             record = (info / "RECORD").read_text(encoding="utf-8")
         except (OSError, ValueError):
             continue
-        if "dir_info" in origin:
+        copy = environment.with_name(f".{environment.name}.source")
+        place = Path(unquote(str(origin.get("url", "")).removeprefix("file://")))
+        # A neighbour that it was installed with came from another directory of the same copy.
+        if (
+            place.is_relative_to(copy)
+            and root.parts[len(root.parts) - len(place.relative_to(copy).parts) :] == place.relative_to(copy).parts
+        ):
             yield from (row[0] for row in csv.reader(record.splitlines()) if row)
 
 

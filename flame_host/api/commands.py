@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from flame_host.api.redaction import without_secrets
 
 _OURS = ("PYTHONDONTWRITEBYTECODE", "PYTHONPATH", "VIRTUAL_ENV")
-_GUARD = "read -r never || kill -9 0"
-"""Leads the command's process group, and takes all of it along when our end of its pipe closes: by us, or by our being killed."""
+_GUARD = """
+exec 3<&0 </dev/null
+"$@" 3<&- &
+command=$!
+{ read -r never <&3; kill -9 0; } &
+exec 3<&-
+wait $command
+"""
+"""Runs the command in a process group of its own, all of which ends when our end of its pipe closes: by us, or by our being killed.
+
+A shell, and not a function that Python runs in the child: that would not go together with threads and libraries that mind forks.
+"""
 
 
 def run_command(
@@ -33,43 +42,32 @@ def run_command(
     """
     environment = {key: value for key, value in os.environ.items() if key not in _OURS}
     environment.update(variables or {})
-    with tempfile.TemporaryFile("w+", errors="replace") as output, _process_group() as group:
+    with tempfile.TemporaryFile("w+", errors="replace") as output:
         process = subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
+            ["/bin/sh", "-c", _GUARD, "sh", *argv],
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment,
             cwd=directory,
-            preexec_fn=functools.partial(os.setpgid, 0, group),
+            start_new_session=True,
         )
         try:
             code: int | None = process.wait(deadline)
         except subprocess.TimeoutExpired:
             code = None
         finally:
-            if process.poll() is None:
-                os.killpg(group, signal.SIGKILL)
-                process.wait()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # also what the command has left behind
+            process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
             output.seek(0)
             text = output.read()
             if log is not None:
                 with log.open("a") as stream:
                     stream.write(without_secrets(f"$ {' '.join(argv)}\n{text}\n"))
     return code, text
-
-
-@contextlib.contextmanager
-def _process_group() -> Iterator[int]:
-    guard = subprocess.Popen(
-        ["/bin/sh", "-c", _GUARD], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=os.setpgrp
-    )
-    try:
-        yield guard.pid
-    finally:
-        assert guard.stdin is not None
-        guard.stdin.close()
-        guard.wait()
 
 
 def last_lines(output: str, count: int = 20) -> str:

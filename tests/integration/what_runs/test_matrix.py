@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from local_index import PRIVATE, PYTHON, Index, run, uv
-from shapes import SHAPES, Shape
+from project_shapes import SHAPES, Shape
 
 OURS = ("flame-", "uv", "pip", "cloudpickle", "flamepy")
 

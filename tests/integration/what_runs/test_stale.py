@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from local_index import PYTHON, Index, run
-from shapes import package
+from project_shapes import package
 
 from flame_host.testing.installers import make_wheel
 

@@ -36,7 +36,7 @@ class UvInstaller:
         if code != 0:
             raise InterpreterNotFoundError(
                 f"uv finds no Python {version}: {last_lines(output, 3)}",
-                hint=f"install it, for instance with  uv python install {version}",
+                hint=f"install it, for instance with  uv python install '{version}'",
             )
         return Path(output.strip().splitlines()[-1])
 

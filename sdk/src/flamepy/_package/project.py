@@ -59,6 +59,9 @@ def locate(given: str | Path | None, caller: Path | None) -> Located:
     if named:
         root = checked_root(named)
         return Located(root, script, "Runner(project=…)" if given is not None else "FLAME_PROJECT")
+    own = os.environ.get("FLAME_APP_DIR")
+    if own and os.path.isdir(own):
+        return Located(Path(own).resolve(), script, "the package of the task")
     here = Path.cwd()
     code = caller or script
     start = code.parent if code is not None else here

@@ -202,6 +202,21 @@ SHAPES = {
         reference="editable",
         private=("poetryproj",),
     ),
+    "poetry with a path": Shape(
+        {
+            "app/pyproject.toml": '[tool.poetry]\nname = "poetryproj"\nversion = "0.9"\ndescription = ""\nauthors = []\n'
+            '[tool.poetry.dependencies]\npython = ">=3.10"\nliba = {path = "../liba"}\n'
+            '[build-system]\nrequires = ["poetry-core"]\nbuild-backend = "poetry.core.masonry.api"\n',
+            "app/poetryproj/__init__.py": "",
+            "liba/pyproject.toml": package("liba", "0.5", dependencies='"alpha<2"'),
+            "liba/src/liba/__init__.py": "",
+        },
+        ("poetryproj", "liba", "alpha"),
+        program="app/main.py",
+        root="app",
+        reference="editable",
+        private=("poetryproj", "liba"),
+    ),
     "setup.py": Shape(
         {
             "setup.py": "from setuptools import setup\n"
