@@ -94,7 +94,7 @@ def test_data_is_told_from_50_mb_on_and_refused_beyond_the_limit(project: Path, 
         with open(write(name), "wb") as stream:
             stream.truncate(size)
     with pytest.raises(PackageError, match=r"would have 62\.0 MB, and 61\.0 MB are allowed") as caught:
-        files_of(package_limit="61M")
+        files_of(package_limit="61MB")
     assert "60.0 MB  /data/raw/" in str(caught.value)
     assert "package_limit" in caught.value.hint
     assert files_of() == ["code.py", "data/b.bin", "data/raw/a.bin"]

@@ -206,7 +206,18 @@ os.register_at_fork(after_in_child=_forget)
 # ---------------------------------------------------------------------- opening sessions
 
 
-_SERVICE_OPTIONS = ("warmup", "min_instances", "max_instances", "retries", "timeout", "priority", "checkpoint", "limits", "session_id")
+_SERVICE_OPTIONS = (
+    "warmup",
+    "min_instances",
+    "max_instances",
+    "retries",
+    "timeout",
+    "priority",
+    "checkpoint",
+    "isolation",
+    "limits",
+    "session_id",
+)
 
 
 def open_source(

@@ -49,7 +49,7 @@ def _number(value: Any, name: str) -> float:
 
 
 def bytes_of(size: int | str, what: str) -> int:
-    """``"2g"`` and ``"2GiB"`` are 2 × 1024³ bytes, as Flame and Linux read them; ``"2GB"`` is the same.
+    """``"2g"`` and ``"2GiB"`` are 2 × 1024³ bytes, as Flame and Linux read them; ``"2GB"`` are 2 × 1000³.
 
     Args:
         what: is being said, for the message.
@@ -59,4 +59,5 @@ def bytes_of(size: int | str, what: str) -> int:
     match = _SIZE.fullmatch(str(size).strip())
     if match is None:
         raise ConfigError(f"{what} is {size!r}, which is no size", hint="write bytes, or a number with K, M, G or T")
-    return int(float(match[1]) * 1024 ** (" kmgt".index(match[2].lower()) if match[2] else 0))
+    base = 1000 if match[4] and not match[3] else 1024
+    return int(float(match[1]) * base ** (" kmgt".index(match[2].lower()) if match[2] else 0))

@@ -33,7 +33,7 @@ def weigh(base: Path, files: Sequence[str], limit: int = MOST_BYTES) -> int:
     if total > limit:
         raise PackageError(
             f"the package of {base} would have {amount(total)}, and {amount(limit)} are allowed; {advice}\n{table}",
-            hint=f'or allow it: [tool.flame] package_limit = "{total // 1_000_000 + 1}M", or Runner(package_limit=…)',
+            hint=f'or allow it: [tool.flame] package_limit = "{total // 1_000_000 + 1}MB", or Runner(package_limit=…)',
         )
     logger.warning("the package of %s has %s; %s\n%s", base, amount(total), advice, table)
     return total
