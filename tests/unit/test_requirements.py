@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
 from pathlib import Path
 
@@ -113,3 +114,17 @@ def test_a_tree_without_any_project_file_needs_nothing(tmp_path: Path):
 def test_what_was_read_survives_being_written_down(tmp_path: Path):
     found = project(tmp_path, requirements_txt="a\n", pyproject_toml="[tool.other]\n")
     assert Project.from_facts(found.to_facts()) == found
+
+
+@pytest.mark.parametrize("field", ["root", "script", "directory", "paths"])
+def test_what_a_package_says_about_itself_leads_nowhere_else(tmp_path: Path, field: str):
+    place = ["../.."] if field == "paths" else "../.."
+    (tmp_path / ".flame-package.json").write_text(json.dumps({field: place}))
+    with pytest.raises(ConfigError, match="outside of the package"):
+        read_project(tmp_path)
+
+
+@pytest.mark.parametrize("pattern", ["../*", "/etc/*", "a/../../*"])
+def test_members_of_a_workspace_stand_below_it(tmp_path: Path, pattern: str):
+    with pytest.raises(ConfigError, match="does not lie below"):
+        project(tmp_path, pyproject_toml=PYPROJECT + f'[tool.uv.workspace]\nmembers = ["{pattern}"]\n')

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from flame_host._packages.directories import ContentStore
-from flame_host.api import InstallError, ProvisionError
+from flame_host.api import ConfigError, InstallError, ProvisionError
 
 spawn = multiprocessing.get_context("spawn")
 KEY, OTHER = "ab" * 32, "cd" * 32
@@ -170,3 +170,10 @@ def test_an_error_remembered_under_an_unknown_name_is_still_ours(tmp_path: Path)
         (tmp_path / "failures" / f"envs-{KEY}.json").write_text(json.dumps(record))
     waiting.join()
     assert [(type(error), str(error)) for error in errors] == [(ProvisionError, "from a newer host")]
+
+
+@pytest.mark.parametrize("key", [f"{KEY}~0", f"{KEY}~", f"{KEY}~1/../x", f"{KEY}~1000", f"{KEY}~1~1", f"~1{KEY}"])
+def test_a_generation_makes_no_key_of_what_is_none(tmp_path: Path, key: str):
+    with pytest.raises(ConfigError, match="is no key"):
+        ContentStore(tmp_path).find("trees", key)
+    assert ContentStore(tmp_path).find("trees", f"{KEY}~1") is None
