@@ -61,7 +61,7 @@ def test_bytecode_that_was_added_is_removed(store: ContentStore) -> None:
     entry.release()
     again = store.ensure("trees", KEY, build)
     assert again.path == entry.path
-    assert sorted(path.name for path in again.path.rglob("*")) == [".complete", "module.py", "package"]
+    assert sorted(path.name for path in again.path.rglob("*")) == ["module.py", "package"]
 
 
 def test_everything_is_read_only_and_can_be_removed_all_the_same(store: ContentStore) -> None:
