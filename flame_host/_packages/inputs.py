@@ -105,13 +105,18 @@ def _add_directory(digest: hashlib._Hash, directory: Path) -> None:
                         digest.update(block)
 
 
+_DISTRIBUTIONS = (".whl", ".tar.gz", ".zip", ".tar.bz2", ".tar.xz", ".tgz", ".html")
+"""What an installer may take from a directory of wheels."""
+
+
 def listing_digest(directories: Iterable[str]) -> str:
     """Of what stands in directories of wheels, by names, sizes and times: reading them all would take long."""
     digest = hashlib.sha256()
     for directory in directories:
         digest.update(f"{directory}\0".encode("utf-8", "surrogateescape"))
         try:
-            entries = sorted((entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in os.scandir(directory))
+            found = [entry for entry in os.scandir(directory) if entry.name.endswith(_DISTRIBUTIONS)]  # whatever else may stand there
+            entries = sorted((entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in found)
         except OSError:
             continue
         digest.update(repr(entries).encode("utf-8", "surrogateescape"))

@@ -56,6 +56,7 @@ class Executor(Link):
         self._credit = (0, 0)
         self._crediting = threading.RLock()
         self._problem: BaseException | bytes | None = None
+        self._abandoned: BaseException | None = None
         self._channel_over = False
         self._started = False
         self.was_told_to_end = self.has_begun = False
@@ -160,6 +161,7 @@ class Executor(Link):
         self._io.call(self.close_window)
 
     def _abandon(self, error: BaseException) -> None:
+        self._abandoned = error
         self.kill()
 
     def channel_closed(self) -> None:
@@ -195,6 +197,11 @@ class Executor(Link):
     def _finish(self, process: WorkerProcess) -> None:
         """The worker is gone: say what happened to its tasks."""
         how = process.how_it_ended()
+        if self._abandoned is not None:
+            why = (
+                "Ctrl-C came" if isinstance(self._abandoned, KeyboardInterrupt) else f"{type(self._abandoned).__name__}: {self._abandoned}"
+            )
+            how = WorkerExit(f"had to be ended ({why} while bytes were under way to or from it)")
         self.has_begun = process.begun > 0
         running = process.begun - self.replied - 1  # index of the task it was in; -1 when it was in none
         tasks = self.unanswered()

@@ -15,6 +15,7 @@ The states, their owners and what always holds are in ``docs/explanation/task-pa
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import threading
@@ -100,6 +101,7 @@ class Link:
         self._reader: dict[str, object] = {}
         self._paused = False
         self._moving = False
+        self._polled_by = 0
         self._unhandled: deque[Any] = deque()
 
     def attach(self, sock: socket.socket) -> None:
@@ -165,7 +167,10 @@ class Link:
         Nothing but what this socket brings ends a running task, so to wait for the socket is to wait for the task.
         """
         reader = self._reader
-        if reader:  # somebody reads, perhaps this very thread further up
+        if reader:  # somebody reads
+            if self._polled_by == threading.get_ident():  # this very thread, further down, while a signal's handler waits for a call
+                with contextlib.suppress(ChannelClosed):
+                    self._read_until(enough, None if timeout is None else time.monotonic() + timeout, task)
             return
         me = object()
         try:
@@ -203,7 +208,12 @@ class Link:
                 return
             try:
                 if not (spins and self._mean < QUICK and self._receiver.spin_into(self._unhandled)):
-                    if not self._poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000):
+                    outer, self._polled_by = self._polled_by, threading.get_ident()
+                    try:
+                        readable = self._poll.poll(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000)
+                    finally:
+                        self._polled_by = outer
+                    if not readable:
                         return
                     self._receive()
             except BlockingIOError:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 
 from flame_host.api import (
     Application,
     Capabilities,
+    ClosedError,
     Event,
     HostServices,
     ObjectStore,
@@ -21,6 +23,16 @@ from flame_host.engine.objects import SharedObjects
 from flame_host.engine.registry import Registry
 from flame_host.engine.session import LocalSession
 from flame_host.engine.shares import Shares, check_resources, this_machine
+
+_connections: weakref.WeakSet[LocalConnection] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for connection in list(_connections):
+        connection.forget()
+
+
+os.register_at_fork(after_in_child=_forget_all)
 
 
 class LocalConnection:
@@ -36,6 +48,8 @@ class LocalConnection:
         self.objects: ObjectStore = SharedObjects(services.cache("local").open("local:"))
         self.shares = Shares(*this_machine())
         self._registry = Registry(endpoint)
+        self._pid = os.getpid()
+        _connections.add(self)
         self.get_application = self._registry.find_application
         self.list_applications = self._registry.applications
         self.list_sessions = self._registry.sessions
@@ -71,7 +85,7 @@ class LocalConnection:
         self._registry.session(session_id).close()
 
     def close(self) -> None:
-        if self._registry.closed:
+        if self._registry.closed or os.getpid() != self._pid:  # workers, directories and leases are the parent's
             return
         for session in self._registry.close():
             session.close(wait=False)
@@ -86,6 +100,17 @@ class LocalConnection:
         for other in self._registry.open_sessions():
             if other is not session and isinstance(other, LocalSession):
                 other.give_up_idle()
+
+    def forget(self) -> None:
+        """In a forked child: the workers, and the threads that everything needs, are the parent's."""
+        self.io.forget_thread()
+        self.supervisor.forget_thread()
+        reason = ClosedError(
+            f"this process was forked from process {self._pid}, which the Runner belongs to", hint="open a Runner of its own in the child"
+        )
+        for session in self._registry.open_sessions():
+            if isinstance(session, LocalSession):
+                session.forget(reason)
 
     def is_own_thread(self) -> bool:
         """Whether this is one of the threads that everything here needs to go on."""

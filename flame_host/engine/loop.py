@@ -105,6 +105,11 @@ class Loop:
         """Tick it from now on."""
         self.call(lambda: self._watched.add(session))
 
+    def forget_thread(self) -> None:
+        """In a forked child there is no such thread, and what it is woken by is the parent's."""
+        self._waking = threading.RLock()
+        self._stopped = True
+
     def is_current(self) -> bool:
         return threading.current_thread() is self._thread
 

@@ -104,8 +104,7 @@ class Registry:
             return [session.info() for session in self._sessions.values()]
 
     def open_sessions(self) -> list[Session]:
-        with self._lock:
-            return list(self._sessions.values())
+        return list(self._sessions.values())  # in one go; in a forked child the lock may be held by nobody
 
     def close(self) -> list[Session]:
         """No more of anything; returns the sessions to be closed."""

@@ -153,17 +153,15 @@ class LocalSession:
     # ------------------------------------------------------------------------------------------------ looking after
 
     def look_after(self) -> None:
-        """Be ticked from now on; start the first executor if there is none."""
+        """Be ticked from now on. The first tick comes at once, and starts the first executor if there is none."""
         if self._watched:
             return
         with self._lock:
             if self._watched:
                 return
-            self._watched = True
             self._quiet_since = time.monotonic()
-            if not self.executors and self.queue:
-                self._grow()
-        self._connection.supervisor.watch(self)
+            self._connection.supervisor.watch(self)  # first: an interrupt in between must not leave it believed watched
+            self._watched = True
 
     def tick(self, now: float) -> bool:
         """Called a hundred times a second while there is work."""
@@ -434,6 +432,15 @@ class LocalSession:
             failed=self._finished[1] + sum(executor.failed for executor in executors),
             cancelled=self.cancelled,
         )
+
+    def forget(self, reason: FlameError) -> None:
+        """In a forked child, which has none of our threads: whatever is asked of it is refused, and whoever waits is told."""
+        tasks = [*self.queue, *(task for executor in self.executors for task in executor.inflight)]
+        self._completed, self._refusal = time.time(), reason
+        self.queue.clear()
+        self.executors = []
+        for task in tasks:
+            task.fail(reason)
 
     def describe(self) -> str:
         """Its state and its executors', for somebody who wonders why nothing happens."""

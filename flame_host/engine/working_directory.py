@@ -111,13 +111,15 @@ class WorkingDirectories:
                 continue
             try:
                 written = seals.differs(place, self._note(place))
-                if written and place.stat().st_mtime > time.time() - KEPT_SECONDS:
-                    kept.append(place)
+                if written and (touched := place.stat().st_mtime) > time.time() - KEPT_SECONDS:
+                    kept.append((place, touched))
                 elif written or not place.name.startswith(f"{package}-"):
                     self._remove(place)
+            except FileNotFoundError:  # another program of this name tidies, too
+                continue
             finally:
                 os.close(lock)
-        for place in sorted(kept, key=lambda path: -path.stat().st_mtime)[_MOST_KEPT:]:
+        for place, _ in sorted(kept, key=lambda entry: -entry[1])[_MOST_KEPT:]:
             self._remove(place)
 
     def _remove(self, place: Path) -> None:

@@ -13,6 +13,7 @@ import array
 import ctypes
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -219,7 +220,7 @@ def _become_worker(argv, environment, fds, status_write):
     signal.set_wakeup_fd(-1)
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     # The last descriptors become 0, 1, 2; the others 3, 4, 5 … Moved out of the way first, for they may overlap.
-    first_free = 64
+    first_free = min(64, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
     high = [_duplicate(fd, first_free) for fd in [status_write, *fds]]
     status, passed = high[0], high[1:]
     targets = [*range(3, 3 + len(passed) - 2), 1, 2]

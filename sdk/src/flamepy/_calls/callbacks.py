@@ -26,8 +26,13 @@ class CallbackThread:
         """Also from a finalizer, in the middle of anything: takes no lock."""
         self._queue.put((function, args))
         if self._thread is None and self._making.acquire(blocking=False):  # for good: whoever does not get it, need not
-            self._thread = threading.Thread(target=self._run, name="flame-callbacks", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="flame-callbacks", daemon=True)
+            try:
+                thread.start()
+            except BaseException:
+                self._making.release()
+                raise
+            self._thread = thread
 
     def flush(self) -> None:
         """Wait until all that has been ordered so far has been called."""

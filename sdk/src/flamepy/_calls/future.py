@@ -13,9 +13,11 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import contextvars
+import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future
 from concurrent.futures._base import (
@@ -55,6 +57,24 @@ def _running_loop() -> AbstractEventLoop | None:
     return None if asyncio is None else asyncio._get_running_loop()
 
 
+def _one_after_another(calls: list[tuple[ObjectFuture[Any], Callable[[Any], object]]]) -> None:
+    """Call back; what that settles in turn comes after it, not within it: a chain may be as long as it likes."""
+    waiting = getattr(_under_way, "waiting", None)
+    if waiting is not None:
+        waiting.extend(calls)
+        return
+    waiting = _under_way.waiting = deque(calls)
+    try:
+        while waiting:
+            future, callback = waiting.popleft()
+            future._call_back(callback)
+    finally:
+        _under_way.waiting = None
+
+
+_under_way = threading.local()
+
+
 class at_once:
     """Marks a callback of ours: it is quick, waits for nothing, and may run in an engine's thread."""
 
@@ -84,6 +104,15 @@ class _LoopCallback:
 
 # Reentrant: the garbage collector may run a finalizer, and a signal a handler, that settles a future while we hold it.
 _lock = threading.RLock()
+
+
+def _renew() -> None:
+    """In a forked child: a thread of the parent may have held it."""
+    global _lock
+    _lock = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_renew)
 
 
 if sys.version_info >= (3, 11):
@@ -413,6 +442,8 @@ class ObjectFuture(Future[T]):
 
     def fail_like(self, other: ObjectFuture[Any]) -> None:
         """An argument failed, so this call cannot be made: it ends with the very same error."""
+        if other._kind == _SAME:  # a long chain of calls has one root
+            other = other._data
         if other.cancelled():
             self._settle_cancelled()
         else:
@@ -534,16 +565,17 @@ class ObjectFuture(Future[T]):
             deliver(callbacks)
 
     def _call_all(self, callbacks: Iterable[Callable[[Any], object]]) -> None:
-        for callback in callbacks:
-            self._call_back(callback)
+        _one_after_another([(self, callback) for callback in callbacks])
 
     def _deliver(self, callbacks: Iterable[Callable[[Any], object]]) -> None:
         """In the engine's thread: ours are called, the user's are handed over."""
+        ours: list[tuple[ObjectFuture[Any], Callable[[Any], object]]] = []
         for callback in callbacks:
             if isinstance(callback, (at_once, _LoopCallback)):
-                self._call_back(callback)
+                ours.append((self, callback))
             else:
                 callback_thread.call(self._call_back, callback)
+        _one_after_another(ours)
 
     def _call_back(self, callback: Callable[[Any], object]) -> None:
         try:

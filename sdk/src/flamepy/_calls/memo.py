@@ -28,6 +28,9 @@ class Memo:
         self._futures: dict[bytes, tuple[ObjectFuture[Any], list[Any]]] = {}
         self._lock = threading.Lock()
 
+    def wait_for_arguments(self) -> None:
+        self._site.wait_for_arguments()
+
     def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions | None = None) -> ObjectFuture[Any]:
         found: list[Any] = []
         buffers: list[Buffer] = []

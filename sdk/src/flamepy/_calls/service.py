@@ -250,6 +250,8 @@ class RunnerService(Generic[P, R]):
         self._closed = True
         self._source.abandon_streams()
         try:
+            if wait:
+                self._site.wait_for_arguments()
             self._source.session.close(wait=wait)
             if wait:
                 callback_thread.flush()

@@ -28,7 +28,7 @@ def collect(found: list[Any], value: object) -> int | None:
 class CallSite:
     """Where the calls of one service are made."""
 
-    __slots__ = ("_draining", "_future", "_held", "_lock", "_ordered", "dumps", "source", "submit")
+    __slots__ = ("_draining", "_future", "_held", "_lock", "_ordered", "_pending", "dumps", "source", "submit")
 
     def __init__(self, source: Source, *, ordered: bool, future: type[ObjectFuture[Any]] = ObjectFuture) -> None:
         self.source = source
@@ -37,6 +37,7 @@ class CallSite:
         self.submit = source.session.submit
         self._ordered = ordered
         self._held: deque[_HeldCall] = deque()
+        self._pending: dict[int, _HeldCall] = {}
         self._lock = threading.RLock()  # an engine that runs calls at once comes back here from within a submission
         self._draining = False
 
@@ -61,12 +62,20 @@ class CallSite:
     def _hold(self, call: _HeldCall) -> None:
         if call.buffers and (self._held or not all(argument.done() for argument in call.futures)):
             call.keep_buffers()
+        self._pending[id(call)] = call
         if not self._ordered:
             call.when_ready(partial(self._submit, call))
             return
         with self._lock:
             self._held.append(call)
         call.when_ready(self._drain)
+
+    def wait_for_arguments(self) -> None:
+        """Until no call waits for its arguments any more."""
+        while self._pending:
+            for call in list(self._pending.values()):
+                call.future.wait()
+                self._pending.pop(id(call), None)
 
     def _drain(self) -> None:
         """Submit from the head of the line as far as arguments are there."""
@@ -83,6 +92,14 @@ class CallSite:
                 self._draining = False
 
     def _submit(self, call: _HeldCall) -> None:
+        if call.future.number:  # it has been; whoever did it was interrupted before it said so
+            return
+        try:
+            self._submit_now(call)
+        finally:
+            self._pending.pop(id(call), None)
+
+    def _submit_now(self, call: _HeldCall) -> None:
         future = call.future
         failed = next((argument for argument in call.futures if argument.failed()), None)
         if failed is not None:
@@ -106,7 +123,7 @@ class CallSite:
 class _HeldCall:
     """A call that was not submitted yet."""
 
-    __slots__ = ("_missing", "_then", "buffers", "data", "found", "future", "futures", "method", "ready")
+    __slots__ = ("_missing", "_then", "buffers", "data", "found", "future", "futures", "method")
 
     buffers: Sequence[Buffer]
 
@@ -117,7 +134,11 @@ class _HeldCall:
         self.buffers = buffers
         self.found = found
         self.futures = [argument for argument in found if isinstance(argument, ObjectFuture)]
-        self.ready = False
+
+    @property
+    def ready(self) -> bool:
+        """Looked at, not remembered: whoever was to say so may have been interrupted (Ctrl-C)."""
+        return all(argument.done() for argument in self.futures)
 
     def keep_buffers(self) -> None:
         """Copy what is still the caller's, who is free to change its arrays as soon as the call has been made."""
@@ -138,7 +159,6 @@ class _HeldCall:
             self._missing.pop()
             last = not self._missing
         if last:
-            self.ready = True
             self._then()
 
 

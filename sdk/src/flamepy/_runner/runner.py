@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import dataclasses
 import logging
+import os
 import re
 import sys
 import threading
@@ -124,6 +125,7 @@ class Runner:
         self._state = "new"
         self._hurry = False
         self._undo = contextlib.ExitStack()
+        self._pid = os.getpid()
         self._lock = threading.RLock()
         self._client: Client | None = None
         self._application: Application | None = None
@@ -254,6 +256,9 @@ class Runner:
             self._hurry = hurry
             _open.discard(self)
             undo = self._undo.pop_all()
+            if self._pid != os.getpid():  # in a forked child: what there is to undo is the parent's
+                undo.pop_all()
+                return
         undo.close()
 
     def __enter__(self: Self) -> Self:
