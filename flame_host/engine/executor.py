@@ -260,7 +260,7 @@ class Executor(Link):
                 ("driven", bool(self._reader)),
                 ("paused", self._paused),
                 ("unhandled", bool(self._unhandled)),
-                ("unsent", bool(self._control and (self._outbox.waiting or self._control.waiting))),
+                ("unsent", bool(self._control and (self._outbox.line or self._control.line))),
                 ("at rest", process is not None and process.at_rest),
                 ("dead", process is not None and process.gone.is_set()),
             )

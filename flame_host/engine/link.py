@@ -337,7 +337,7 @@ class Link:
     def pump(self) -> None:
         """Send what fits. Any thread; whoever finds another at it leaves it to that one, who looks again before going."""
         queue, inflight, lock = self._source.queue, self.inflight, self._sending
-        while queue and len(inflight) < self.window and not self._outbox.waiting:
+        while queue and len(inflight) < self.window and not self._outbox.line:
             if lock.locked():
                 return
             try:

@@ -66,12 +66,16 @@ class Loop:
     def pause(self, fd: int) -> None:
         """Do not look at it until `resume`; what has come then is noticed then."""
         # One-shot without an event: even the end of the other side, which cannot be masked, is told once only.
-        with contextlib.suppress(OSError, ValueError):
+        try:  # (not `suppress`, nor here below: these two are on the path of a lone call)
             self._readers.modify(fd, select.EPOLLONESHOT)
+        except (OSError, ValueError):
+            pass
 
     def resume(self, fd: int) -> None:
-        with contextlib.suppress(OSError, ValueError):
+        try:
             self._readers.modify(fd, select.EPOLLIN)
+        except (OSError, ValueError):
+            pass
 
     def write(self, fd: int, callback: Callable[[], object]) -> None:
         """Call back once, when the descriptor takes data."""

@@ -28,7 +28,7 @@ class Outbox:
     waits: the rest stands in a line, the io loop sends it as the socket takes it, and says so to ``on_drained``.
 
     Attributes:
-        waiting: something stands in line; more should not be made until ``on_drained`` has been called.
+        line: what waits, oldest first. While it is not empty no more should be made; then ``on_drained`` is called.
     """
 
     def __init__(self, sock: socket.socket, loop: Loop, on_drained: Callable[[], object] = lambda: None) -> None:
@@ -37,21 +37,30 @@ class Outbox:
         self._on_drained = on_drained
         # Reentrant: a finalizer that the collector runs, or a signal's handler, may send while this thread does.
         self._lock = threading.RLock()
-        self._line: deque[tuple[memoryview, Sequence[Segment]]] = deque()
+        self.line: deque[tuple[memoryview, Sequence[Segment]]] = deque()
         self._broken = False
-
-    @property
-    def waiting(self) -> bool:
-        return bool(self._line)
 
     def send(self, data: bytes, segments: Sequence[Segment] = ()) -> None:
         """Never blocks, and raises nothing: that the other side is gone, its reader will say."""
         with self._lock:
             if self._broken:
                 return
-            self._line.append((memoryview(data), segments))
             try:
-                if len(self._line) == 1 and not self._send_some():
+                if not self.line and not segments:
+                    try:
+                        sent = self._sock.send(data, socket.MSG_DONTWAIT)
+                    except BlockingIOError:
+                        sent = 0
+                    except OSError:
+                        self._broken = True
+                        return
+                    if sent == len(data):
+                        return
+                    self.line.append((memoryview(data)[sent:], ()))
+                    self._loop.write(self._sock.fileno(), self._go_on)
+                    return
+                self.line.append((memoryview(data), segments))
+                if len(self.line) == 1 and not self._send_some():
                     self._loop.write(self._sock.fileno(), self._go_on)
             except BaseException:
                 # Interrupted (Ctrl-C) where it is not known any more what has been sent: nobody may read on.
@@ -68,13 +77,13 @@ class Outbox:
 
     def _break(self) -> None:
         self._broken = True
-        self._line.clear()
+        self.line.clear()
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def _send_some(self) -> bool:
         """As much as the socket takes; whether that was all."""
-        line = self._line
+        line = self.line
         while line:
             data, segments = line[0]
             try:

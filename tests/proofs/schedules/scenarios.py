@@ -10,7 +10,7 @@ from typing import Any
 from simulation import SimThread
 from world import Connection, Process, Service, threading
 
-from flame_host.api import CallOptions, ClosedError, TaskTimeoutError, WorkerStartError
+from flame_host.api import CallOptions, ClosedError, TaskTimeoutError, WorkerCrashedError, WorkerStartError
 
 # ---------------------------------------------------------------------------------------------------- what the tasks do
 
@@ -73,17 +73,20 @@ def large(service: Service, chance: random.Random) -> None:
 
 def streams(service: Service, chance: random.Random) -> None:
     for count in (0, chance.randrange(1, 5), 70):
-        expect(list(service("items", count)), list(range(count)))
+        try:
+            expect(list(service("items", count)), list(range(count)))
+        except WorkerCrashedError as error:  # by `kills`, in another thread: then the rest is not given, and nothing twice
+            expect("items have been delivered" in str(error), True)
 
 
 def short_streams(service: Service, chance: random.Random) -> None:
-    for count in (0, 1, 2):
+    for count in (0, 1, 2):  # nobody kills in this scenario
         expect(list(service("items", count)), list(range(count)))
 
 
 def end_of_stream(service: Service, chance: random.Random) -> None:
     """Nobody takes the items; who waits for the end gets it."""
-    if not service("items", 80).wait():
+    if not service("items", 80).wait():  # or failed, for the same reason
         raise AssertionError("did not end")
 
 
