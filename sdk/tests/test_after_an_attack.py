@@ -133,6 +133,7 @@ class Notes:
 
 def ident(x): return x
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored in what it runs in the background
 chance = random.Random(3)
 with Runner("interrupted", package=False, logs="none") as rr:
     plain, notes = rr.service(ident), rr.service(Notes, checkpoint=1)

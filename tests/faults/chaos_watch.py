@@ -152,7 +152,9 @@ def belongings() -> dict[str, set[Any]]:
     descriptors = set()
     for fd in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
-            descriptors.add(f"{fd} {os.readlink(f'/proc/self/fd/{fd}')}")
+            target = os.readlink(f"/proc/self/fd/{fd}")
+            if "/locks/support-" not in target:  # held until the program ends, one for each set of modules
+                descriptors.add(f"{fd} {target}")
     return {
         "processes": set(descendants(os.getpid())),
         "threads": {f"{thread.name} {thread.ident}" for thread in threading.enumerate() if thread.name not in _ONE_FOR_ALL},

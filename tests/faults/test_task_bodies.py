@@ -479,7 +479,7 @@ def test_a_generator_whose_consumer_is_slow_waits_for_it(runner: Runner, row: An
     stream = iter(service(generate_many))
     assert [next(stream) for _ in range(3)] == [0, 1, 2]
     time.sleep(0.5)
-    arrived = len(stream._arrived)
+    arrived = len(stream.items._arrived)
     assert arrived < 200
     assert other(1).get(timeout=30) == 2
     row("slow consumer of a generator", "at most a window of items ahead", f"{arrived} items ahead of 100000", "1 of 1 tasks unharmed")

@@ -143,6 +143,10 @@ def _check_project(value: object) -> None:
 def _check_number(key: str, value: object) -> None:
     if key in ("session_id", "limits"):
         return
+    if key == "isolation":
+        if value not in ("", "process"):
+            raise ConfigError(f"isolation is {value!r}", hint='write  isolation="process", or leave it out')
+        return
     whole = key not in ("timeout",)
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         raise TypeError(f"{key} is {value!r}, {_indefinite(value)}; it is {'a whole number' if whole else 'a number of seconds'}")
