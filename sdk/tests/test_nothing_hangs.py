@@ -186,7 +186,7 @@ def test_an_import_error_in_the_worker_fails_every_call_once(local: Runner, pend
     assert eventually(lambda: service.info().failed == pending)
 
 
-@pytest.mark.parametrize("pending", [1, 8])
+@pytest.mark.parametrize("pending", [1, 2, 8, 1000])
 def test_a_requirement_that_does_not_exist_is_looked_up_once_for_all_calls(project: Path, pending: int, tmp_path: Path) -> None:
     wheelhouse = tmp_path / "wheelhouse"
     wheelhouse.mkdir()
