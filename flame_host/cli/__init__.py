@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from flame_host import __version__
+from flame_host._version import __version__
 from flame_host.api import API_VERSION
 from flame_host.cli import doctor as doctor_checks
 from flame_host.cli import env, output, plugins

@@ -47,7 +47,8 @@ FAULTS = {
     "the control thread dies of a credit that comes late": (
         "flame_host/worker/runtime/control.py",
         "                    worker.give_credit(",
-        "                    if number != worker.task.number:\n                        raise SystemExit\n                    worker.give_credit(",
+        "                    if number != worker.task.number:\n                        raise SystemExit\n"
+        "                    worker.give_credit(",
         "mixed",
     ),
     "a session goes to rest and is believed awake": (
