@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 
 from flame_serialize_msgpack import _extensions as ext
 from flame_serialize_msgpack._extensions import CannotUnpack, CodeNotAllowed

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 
 from flame_serialize_msgpack import _extensions as ext
 from flame_serialize_msgpack._extensions import CannotPack
