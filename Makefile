@@ -49,7 +49,7 @@ check: $(STAMP)
 
 ## bench    ours beside the peers and the limits, interleaved
 bench: $(STAMP)
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m benchmarks $(ARGS)
+	$(TOOLS) env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m benchmarks $(ARGS)
 
 ## faults   every way things can go wrong, as a table
 faults: $(STAMP)
