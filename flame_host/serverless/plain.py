@@ -57,6 +57,8 @@ class PlainCall:
                     yield to_json(on_loop(made.__anext__()))
             except StopAsyncIteration:
                 return
+            finally:
+                on_loop(made.aclose())  # whoever reads may have left it half way
         else:
             yield on_quiet_thread(lambda: to_json(completed(made)))
 
