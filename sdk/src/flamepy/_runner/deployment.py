@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib.metadata
 import logging
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -94,6 +95,14 @@ def _workers_capabilities(client: Client, settings: Settings, shipment: Shipment
         wanted, origin, offered.python, wanted,
     )  # fmt: skip
     return dataclasses.replace(offered, python=wanted)
+
+
+def python_of(settings: Settings, shipment: Shipment | None) -> str:
+    """The Python that the host is asked for, beyond what it finds in the package: paths are ours to choose, and not a package's."""
+    wanted = settings.python
+    if not wanted and shipment is not None and os.sep in shipment.needs.requirements.python:
+        wanted = shipment.needs.requirements.python
+    return os.path.abspath(os.path.expanduser(wanted)) if os.sep in wanted else wanted.strip()
 
 
 def publish(
