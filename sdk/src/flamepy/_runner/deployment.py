@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import logging
 import os
@@ -20,6 +21,7 @@ from flame_host.api import (
     Plan,
     SessionState,
     intersect_policies,
+    without_secrets,
     negotiate,
 )
 from flamepy._calls import paths
@@ -95,6 +97,26 @@ def _workers_capabilities(client: Client, settings: Settings, shipment: Shipment
         wanted, origin, offered.python, wanted,
     )  # fmt: skip
     return dataclasses.replace(offered, python=wanted)
+
+
+@functools.cache
+def is_to_install_anew() -> bool:
+    """Whether this program was asked to; its workers, which have our variables, were not."""
+    return os.environ.pop("FLAME_REFRESH", "0") not in ("", "0")
+
+
+def install_anew(client: Client, name: str, settings: Settings) -> None:
+    """The next environment of an application, whatever there is.
+
+    Raises:
+        ConfigError: it is not this process's host that installs.
+    """
+    if settings.engine.partition(":")[0] != "local":
+        raise ConfigError(
+            f"environments can be installed anew on this machine only, and the engine is {without_secrets(settings.engine)}",
+            hint="leave out --refresh, FLAME_REFRESH and refresh(environment=True); a changed requirement is another environment anyway",
+        )
+    client.host.refresh(name)
 
 
 def python_of(settings: Settings, shipment: Shipment | None) -> str:

@@ -165,6 +165,8 @@ class Runner:
         shipment = self._shipment = self._assemble(located)
         plan = deployment.agree(client, settings, shipment)
         package = deployment.publish(client, self.name, shipment, plan, settings, undo, self._overwrite) if shipment is not None else None
+        if deployment.is_to_install_anew():
+            deployment.install_anew(client, self.name, settings)
         template = client.connection.get_application(settings.context.template)
         application = Application(
             name=self.name,
@@ -207,7 +209,7 @@ class Runner:
         with self._lock:
             client, application, settings = self._opened()
             if environment:
-                client.host.refresh(self.name)
+                deployment.install_anew(client, self.name, settings)
             before = self._shipment
             if before is None:
                 return
