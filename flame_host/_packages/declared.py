@@ -65,7 +65,7 @@ class Declaration:
     @property
     def is_package(self) -> bool:
         """Whether ``uv run`` would install it, so that its metadata is there."""
-        return bool(self.uv.get("package", "build-system" in self.table)) and self.project is not None
+        return bool(self.uv.get("package", "build-system" in self.table)) and self.project is not None and bool(self.name)
 
     @property
     def dynamic(self) -> set[str]:

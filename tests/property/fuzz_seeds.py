@@ -100,6 +100,7 @@ def requirements() -> list[bytes]:
         b"\0" + project,
         b"\0" + package,
         b"\0" + package.replace(b'dynamic = ["version"]', b'version = "1"'),
+        b"\0" + package.replace(b'name = "x.y"\ndynamic = ["version"]', b'version = "1"'),  # found without a name once
         b"\1" + lines,
         b"\2" + script,
         *others,

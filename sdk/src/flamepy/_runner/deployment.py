@@ -21,8 +21,8 @@ from flame_host.api import (
     Plan,
     SessionState,
     intersect_policies,
-    without_secrets,
     negotiate,
+    without_secrets,
 )
 from flamepy._calls import paths
 from flamepy._package.project import is_interactive
@@ -148,7 +148,7 @@ def publish(
         return PackageRef(url=made.path.as_uri(), digest=made.digest, size=made.size, format=plan.archiver)
     store = client.host.catalog.store(plan.store)
     file = f"{name}-{made.digest[:16]}{archiver.suffixes[0]}"
-    with client.activity.of(f"{name}: uploading {amount(made.size)} to {settings.storage}"):
+    with client.activity.of(f"{name}: uploading {amount(made.size)} to {without_secrets(settings.storage)}"):
         url = store.publish(made.path, settings.storage, name=file, digest=made.digest, overwrite=overwrite)
     undo.callback(store.delete, url)
     return PackageRef(url=url, digest=made.digest, size=made.size, format=plan.archiver)

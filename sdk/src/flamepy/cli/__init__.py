@@ -63,7 +63,9 @@ def run(
         raise typer.BadParameter("name a program, or an archive with --handler", param_hint="SCRIPT")
     if handler is not None:
         if refresh or engine or logs:
-            raise typer.BadParameter("they are for programs; an archive has what was built into it", param_hint="--engine, --logs, --refresh")
+            raise typer.BadParameter(
+                "they are for programs; an archive has what was built into it", param_hint="--engine, --logs, --refresh"
+            )
         from flamepy.cli.build import serve_handler
 
         serve_handler(handler, host, port, json)
