@@ -27,13 +27,15 @@ from flame_host._packages.files import FORMAT, FileStore
 from flame_host._packages.inputs import content_digest, listing_digest, named_paths, requirement_inputs
 from flame_host._packages.interpreters import existing, fingerprint, is_ours, spelled, version
 from flame_host._packages.ours import refuse_strangers, take_out_of, without_ours
-from flame_host._packages.project import Project, read_about, read_project
+from flame_host._packages.project import Project
 from flame_host._packages.seals import PLACE
+from flame_host._packages.survey import survey
 from flame_host._plugins.catalog import Catalog
 from flame_host._private import make_private
 from flame_host._settings import Settings
 from flame_host.api import (
     Application,
+    ConfigError,
     DigestMismatchError,
     Environment,
     Event,
@@ -177,13 +179,8 @@ class Provisioner:
         return self._read(target)
 
     def _read(self, tree: Path) -> Mapping[str, Any]:
-        from flame_host._packages.metadata import write_metadata
-
-        project, reading = read_project(tree)
         self._made = True
-        facts = project.to_facts()
-        facts["metadata"] = write_metadata(tree, reading.here, read_about(tree).versions)
-        return facts
+        return survey(tree)
 
     # ------------------------------------------------------------------------------------------------ the environment
 
@@ -307,6 +304,11 @@ class Provisioner:
         if not wanted or is_ours(wanted):
             return Path(sys.executable)
         if os.sep in wanted:
+            if not application.python_version:
+                raise ConfigError(
+                    f"the package asks for the interpreter {wanted!r:.200} ({needs.origin}); a package may ask for a version only",
+                    hint='write a version into .python-version, or say  Runner(python_version="/path/of/python")',
+                )
             return existing(wanted)
         try:
             return installer.find_python(wanted)

@@ -93,6 +93,7 @@ from flame_host.api.providers import (
 )
 from flame_host.api.redaction import without_secrets
 from flame_host.api.requirements import requirements_file
+from flame_host.api.whole_files import whole_file
 
 __all__ = [
     "API_VERSION",
@@ -190,5 +191,6 @@ __all__ = [
     "parse_policy",
     "requirements_file",
     "run_command",
+    "whole_file",
     "without_secrets",
 ]

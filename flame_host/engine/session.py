@@ -32,6 +32,7 @@ from flame_host.api import (
 from flame_host.engine.executor import Executor
 from flame_host.engine.failures import Loss, crashed_at_once, from_outside, state_lost, verdict
 from flame_host.engine.limits import rlimits
+from flame_host.engine.loop import weakly
 from flame_host.engine.scaling import StartRecord, wanted_executors
 from flame_host.engine.spinning import calling_thread
 from flame_host.engine.stall import StallWatch
@@ -181,7 +182,7 @@ class LocalSession:
         self._watched = False
         if self._has_work():  # it came in between; its submitter saw us still watching
             self.look_after()
-        self.later(self.application.delay_release, self._release_idle)
+        self.later(self.application.delay_release, weakly(self._release_idle))
         return False
 
     def _look_at(self, executor: Executor, now: float) -> None:
