@@ -39,6 +39,8 @@
 
 An error says what happened, then what to do (``hint``); facts are attributes. ``stage``, ``provider`` and ``application`` are
 filled in once, at the boundary where they are known (see `FlameError.locate`).
+
+Longer than 300 lines: one tree in one place, so that nobody adds a second error for what has one.
 """
 
 from __future__ import annotations

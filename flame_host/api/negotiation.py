@@ -6,9 +6,10 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from flame_host.api.capabilities import Capabilities, Capability
 from flame_host.api.errors import NegotiationError, Problem
-from flame_host.api.models import Capabilities, Capability, Plan
 from flame_host.api.policy import denies, parse_policy
+from flame_host.api.sessions import Plan
 
 REST = "*"
 """As the last name of a list: "and whatever else both sides have"."""

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flame_host.api.errors import ConfigError, FormatNotAllowedError
-from flame_host.api.models import Plan
-from flame_host.api.providers import Serializer
+from flame_host.api.formats import Serializer
+from flame_host.api.sessions import Plan
 
 ALLOW, DENY = "allow", "deny"
 KEYS = ("pickle", "builds")

@@ -151,10 +151,8 @@ class InlineSession:
 
     def _load_code(self) -> Any:
         payload = self._spec.common_data
-        loads = getattr(self._serializer, "loads_code", self._serializer.loads)
-        options: dict[str, Any] = {"allow": _is_the_programs_own} if self._own_code_only and hasattr(self._serializer, "loads_code") else {}
-        # Writable: they are the session's own to change.
-        return loads(payload.data, buffers=[memoryview(bytearray(buffer_view(buffer))) for buffer in payload.buffers], **options)
+        buffers = [memoryview(bytearray(buffer_view(buffer))) for buffer in payload.buffers]  # the session's own to change
+        return self._serializer.loads_code(payload.data, buffers=buffers, allow=_is_the_programs_own if self._own_code_only else None)
 
     def _encode(self, task: Task, value: Any) -> tuple[bytes, list[Buffer]]:
         if inspect.isasyncgen(value):

@@ -22,7 +22,7 @@ from functools import lru_cache
 from typing import Any, Union
 
 from flame_host.api import Buffer, ObjectRef, PackageRef, Payload, Plan, SerializationError, buffer_view, parse_policy
-from flame_host.api.models import is_python_version
+from flame_host.api.sessions import is_python_version
 from flame_host.wire import bson
 
 MAGIC = b"FLH1"

@@ -247,7 +247,7 @@ def open_source(
         raise ConfigError("checkpoint= is for services that keep a state", hint="serve a class or an instance, or say stateful=True")
     serializer = client.serializer(application.plan)
     client.by_value(application).add(execution_object)
-    if (args or kwargs) and hasattr(serializer, "dumps_code"):
+    if (args or kwargs) and "executes-code" not in serializer.traits:
         raise NotSerializableError(
             f"{serializer.name} sends a class by its import path, and no constructor arguments with it", hint="pass an instance instead"
         )
@@ -283,15 +283,17 @@ def open_service(app: str, execution_object: Any, **options: Any) -> tuple[Sourc
     return open_source(client, application, execution_object, **options)
 
 
-def _encode(serializer: Serializer, value: object, dumps: Any = None) -> Payload:
+def _encode(serializer: Serializer, value: object) -> Payload:
     buffers: list[Buffer] = []
-    data = (dumps or serializer.dumps)(value, buffers=buffers)
+    data = serializer.dumps(value, buffers=buffers)
     return Payload(f"{serializer.name}/{serializer.version}", data, tuple(buffers))
 
 
 def _encode_served(serializer: Serializer, served: Any, execution_object: Any, application: Application) -> Payload:
     try:
-        return _encode_code(serializer, served)
+        buffers: list[Buffer] = []
+        data = serializer.dumps_code(served, buffers=buffers)
+        return Payload(f"{serializer.name}/{serializer.version}", data, tuple(buffers))
     except NotSerializableError as error:
         if "executes-code" not in serializer.traits and application.python_version:
             error.hint = (
@@ -303,11 +305,6 @@ def _encode_served(serializer: Serializer, served: Any, execution_object: Any, a
                 f"make it within {name_of(execution_object)}, or in a class whose instances are made in the worker: rr.service(Class)"
             )
         raise
-
-
-def _encode_code(serializer: Serializer, served: Any) -> Payload:
-    # A format that runs no code writes functions and classes as the path they are imported by.
-    return _encode(serializer, served, getattr(serializer, "dumps_code", None))
 
 
 def _stable(client: Client, application: str, payload: Payload) -> Payload:

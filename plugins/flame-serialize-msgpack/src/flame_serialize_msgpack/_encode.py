@@ -186,7 +186,7 @@ class Encoder:
     def _record(self, value: Any) -> Any:
         from flame_serialize_msgpack import _records
 
-        module, qualname, fields = _records.written_as(type(value))
+        module, qualname, fields = _records.written_as(type(value))  # type: ignore[arg-type]  # what metaclass it has, is not known
         self._once(value)
         self._nested += 1
         if self._nested > ext.EXTENSION_DEPTH:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures.thread  # noqa: F401  (it registers an end of its own, which must come after ours)
-import contextlib
 import hashlib
 import inspect
 import os
@@ -88,8 +87,7 @@ class Calls:
     def _caller(self) -> RunnerService[..., Any]:
         with self._lock:
             if self._service is None:
-                by_value = getattr(self._serializer, "by_value", None)
-                with by_value([calling.__name__]) if by_value is not None else contextlib.nullcontext():
+                with self._serializer.by_value([calling.__name__]):
                     self._service = self._runner.service(calling.Caller(self._serializer.codec), autoscale=True)
                 self._service._source.for_threads = True
             return self._service

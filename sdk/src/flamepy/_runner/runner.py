@@ -11,6 +11,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, cast, overload
 
@@ -379,7 +380,8 @@ class Runner:
         """
         from flamepy._calls.gather import get_all, get_one
 
-        return get_one(futures, timeout) if hasattr(futures, "get") else get_all(futures, timeout)
+        several = isinstance(futures, Iterable) and not isinstance(futures, Future)  # which can be iterated, too
+        return get_all(futures, timeout) if several else get_one(futures, timeout)
 
     def ref(self, futures: Iterable[ObjectFuture[Any]], timeout: float | None = None) -> list[ObjectRef]:
         """Where the values stand in the cache, in order."""
