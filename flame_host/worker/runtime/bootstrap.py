@@ -320,6 +320,12 @@ class Worker:
             except self.channel.ChannelClosed:
                 return
 
+    def leave(self):
+        """Told to end: what the execution object has outside of this process, it takes along."""
+        leave = getattr(type(self.target), "__flame_leave__", None)
+        if leave is not None:
+            leave(self.target)
+
     def _receive(self):
         """Wait for frames; awake at first, if the last ones came at once and nobody else is likely to want the core."""
         since = time.monotonic()
@@ -709,6 +715,7 @@ def main(channel, memory, isolation, forked, data_fd, control_fd, progress_fd):
     try:
         if worker.start():
             worker.serve()
+            worker.leave()
     except channel.ChannelClosed:
         pass
     finally:
