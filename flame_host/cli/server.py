@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import logging
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,16 +24,12 @@ def serve(
     cache: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where the object cache is.")] = "127.0.0.1:9090",
     health: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where /healthz and /status are; '' for nowhere.")] = "127.0.0.1:8079",
     state: Annotated[Path | None, typer.Option(metavar="DIR", help="Keep everything there; without it all goes with the server.")] = None,
-    repair: Annotated[
-        bool, typer.Option("--repair", help="Put damaged files of the state aside, keep what can be read, then serve.")
-    ] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Put damaged files of the state aside, keep the rest, then serve.")] = False,
     tls_cert: Annotated[Path | None, typer.Option(metavar="PEM", help="Certificate chain; clients then use https and grpcs.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="PEM", help="Its key.")] = None,
     tls_ca: Annotated[Path | None, typer.Option(metavar="PEM", help="What programs run here check the certificate by.")] = None,
     token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Holds the token that callers must present.")] = None,
-    client: Annotated[
-        str | None, typer.Option(metavar="REQUIREMENT", help="Package that stock clients' programs import; '' for none.")
-    ] = None,
+    client: Annotated[str | None, typer.Option(metavar="REQUIREMENT", help="What stock clients' programs import; '' for none.")] = None,
     drain: Annotated[float, typer.Option(metavar="SECONDS", help="What running tasks have to end at SIGTERM.", min=0)] = 30.0,
     max_message: Annotated[str, typer.Option(metavar="SIZE", help="Of one message.")] = "4M",
     max_sessions: Annotated[int, typer.Option(help="Open at a time.", min=1)] = 10_000,
@@ -81,6 +78,7 @@ def serve(
     def ready(server: Server) -> None:
         typer.echo(f"serving {server.endpoint}  cache {server.cache_endpoint}  state {state or 'none (--state DIR keeps it)'}")
         typer.echo(f"  export FLAME_ENDPOINT={server.endpoint} FLAME_CACHE_ENDPOINT={server.cache_endpoint}")
+        sys.stdout.flush()
 
     run(settings, ready)
 

@@ -386,6 +386,11 @@ class Cluster:
             self._settle(job, TaskState.FAILED, message=str(error))
 
     def _open(self, session: SessionRecord) -> None:
+        application = self.applications[session.spec.application]
+        if application.spec.shim == types_pb2.Wasm:  # as in any cluster without executors of that kind: the tasks wait for one
+            if not session.events:
+                self._bind_failed(session, "no executor here has shim Wasm; its tasks wait until it is closed")
+            return
         if session.running is None and session.opening is None and not self.draining:
             session.opening = self._spawn(self._opened(session))
 

@@ -10,7 +10,7 @@ import hmac
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import pyarrow
+import pyarrow  # type: ignore[import-untyped]
 from pyarrow import flight
 
 from flame_host.api import CacheError, FlameError, ObjectNotFoundError, ObjectRef
@@ -81,7 +81,7 @@ class CacheService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
         return flight.FlightInfo(schema, flight.FlightDescriptor.for_path(key), [endpoint], -1, stored.size)
 
     def list_flights(self, context: Any, criteria: bytes) -> Iterator[Any]:
-        for key, _, size in self._objects.keys():
+        for key, _, size in self._objects.listing():
             endpoint = flight.FlightEndpoint(f"{key}:0", [self._objects.endpoint])
             yield flight.FlightInfo(_ROWS, flight.FlightDescriptor.for_path(key), [endpoint], -1, size)
 

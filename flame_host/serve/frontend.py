@@ -18,7 +18,7 @@ from flame_host.api import FlameError
 from flame_host.engine.shares import this_machine
 from flame_host.serve.cluster import Cluster
 from flame_host.serve.records import DEFAULT_RESOURCES, SessionRecord
-from flame_host.serve.refusals import Refusal, internal, invalid, not_found
+from flame_host.serve.refusals import Refusal, invalid, not_found
 from flame_host.serve.store import StoreFullError
 from flame_host.wire.convert import resources_to_proto
 from flame_host.wire.flame.v1 import frontend_pb2, types_pb2
@@ -44,10 +44,9 @@ def answering(method: Callable[..., Awaitable[R]]) -> Callable[..., Awaitable[R]
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: FlameError) -> None:
+    status = "RESOURCE_EXHAUSTED" if isinstance(error, StoreFullError) else "INTERNAL"
     if isinstance(error, Refusal):
         status = error.status
-    else:
-        status = "RESOURCE_EXHAUSTED" if isinstance(error, StoreFullError) else "INTERNAL"
     await context.abort(grpc.StatusCode[status], str(error))
 
 
@@ -208,8 +207,6 @@ def _check(request: frontend_pb2.RegisterApplicationRequest | frontend_pb2.Updat
             _check_schema(name.replace("_", " "), getattr(spec.schema, name))
     if spec.working_directory and not os.path.isabs(spec.working_directory):
         raise invalid(f"working_directory must be an absolute path, got: {spec.working_directory:.300}")
-    if spec.shim == types_pb2.Wasm:
-        raise internal("this server runs programs of the host only; shim Wasm is not supported")
 
 
 def _check_schema(name: str, text: str) -> None:
@@ -245,7 +242,7 @@ def _number(task_id: str) -> int:
     return int(task_id)
 
 
-class TokenCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class TokenCheck(grpc.aio.ServerInterceptor):
     """Refuses whoever does not present the token."""
 
     def __init__(self, token: str) -> None:
@@ -254,7 +251,7 @@ class TokenCheck(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         async def refuse(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "this server wants a token: authorization: Bearer …")
 
-        self._refusal = grpc.unary_unary_rpc_method_handler(refuse)
+        self._refusal: Any = grpc.unary_unary_rpc_method_handler(refuse)
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         given = next((value for name, value in details.invocation_metadata or () if name == "authorization"), b"")

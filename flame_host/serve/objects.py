@@ -96,7 +96,7 @@ class Objects:
     @property
     def size(self) -> int:
         """Bytes kept."""
-        return self._bytes
+        return int(self._bytes)
 
     # ------------------------------------------------------------------------------------------------ writing
 
@@ -159,7 +159,8 @@ class Objects:
         """An object, all of a session, or of an application (``<application>/*``); returns how many went. Missing is no error."""
         parts = parts_of(key)
         if len(parts) == 3:
-            where, values = "key = ?", (key,)
+            where = "key = ?"
+            values: tuple[str, ...] = (key,)
         else:
             prefix = f"{parts[0]}/" if parts[1] == "*" else f"{key}/"
             where, values = "key >= ? AND key < ?", (prefix, prefix[:-1] + "0")  # "0" comes after "/"
@@ -195,7 +196,7 @@ class Objects:
             raise _missing(key)
         return int(row[0])
 
-    def keys(self) -> list[tuple[str, int, int]]:
+    def listing(self) -> list[tuple[str, int, int]]:
         """Key, version and size of every object."""
         with self._lock:
             return self._db.execute("SELECT key, version, size FROM objects ORDER BY key").fetchall()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Any
 
 from flame_host.api import SessionState, TaskState
 from flame_host.serve.executors import Running
@@ -99,54 +100,30 @@ def session_of(row: SessionRow, began: deque[Job]) -> SessionRecord:
     return SessionRecord(row.number, row.session_id, spec, row.creation, began, row.completion, list(status.events))
 
 
-def live_task(session: SessionRecord, job: Job, *, whole: bool = True) -> types_pb2.Task:
+def live_task(session: SessionRecord, job: Job) -> types_pb2.Task:
     """A task that has not been forgotten yet, as it is now."""
-    end = job.end if job.end is not None else None
-    return _task(
-        session.session_id,
-        job.task_id,
-        job.creation,
-        job.input if whole else None,
-        end,
-        job.started,
-        job.completion,
-        job.output,
-        job.message,
-    )
+    row = TaskRow(job.task_id, job.creation, job.input, job.end, job.started, job.completion, job.output, job.message)
+    return kept_task(session, row)
 
 
 def kept_task(session: SessionRecord, row: TaskRow) -> types_pb2.Task:
-    """A task out of the store."""
-    end = TaskState(row.state) if row.state is not None else None
-    return _task(session.session_id, row.task_id, row.creation, row.input, end, row.started, row.completion, row.output, row.message)
-
-
-def _task(
-    session_id: str,
-    task_id: int,
-    creation: int,
-    data: bytes | None,
-    end: TaskState | None,
-    started: int,
-    completion: int,
-    output: bytes | None,
-    message: str | None,
-) -> types_pb2.Task:
-    state = end if end is not None else TaskState.RUNNING if started else TaskState.PENDING
-    status = types_pb2.TaskStatus(state=_STATES[state], creation_time=creation)
-    events = status.events
-    events.add(code=TaskState.PENDING, message="Task was created with state <Pending>", creation_time=creation)
-    if started:
-        events.add(code=TaskState.RUNNING, message="Task state was updated to <Running>", creation_time=started)
+    """A task, with the events that led to where it is."""
+    end = row.state
+    state = end if end is not None else TaskState.RUNNING if row.started else TaskState.PENDING
+    status = types_pb2.TaskStatus(state=_STATES[state], creation_time=row.creation)
+    add = status.events.add
+    add(code=TaskState.PENDING, message="Task was created with state <Pending>", creation_time=row.creation)
+    if row.started:
+        add(code=TaskState.RUNNING, message="Task state was updated to <Running>", creation_time=row.started)
     if end is not None:
-        status.completion_time = completion
+        status.completion_time = row.completion
     if end == TaskState.SUCCEED:
-        events.add(code=TaskState.SUCCEED, message="Task was completed with state <Succeed>", creation_time=completion)
+        add(code=TaskState.SUCCEED, message="Task was completed with state <Succeed>", creation_time=row.completion)
     elif end == TaskState.FAILED:
-        events.add(code=TaskState.FAILED, message=message or "Task failed with state <Failed>", creation_time=completion)
-    spec = types_pb2.TaskSpec(session_id=session_id, input=data, output=output)
-    name = str(task_id)
+        add(code=TaskState.FAILED, message=row.message or "Task failed with state <Failed>", creation_time=row.completion)
+    spec = types_pb2.TaskSpec(session_id=session.session_id, input=row.input, output=row.output if end is not None else None)
+    name = str(row.task_id)
     return types_pb2.Task(metadata=types_pb2.Metadata(id=name, name=name), spec=spec, status=status)
 
 
-_STATES = {state: types_pb2.TaskState.Name(state) for state in TaskState}
+_STATES: dict[int, Any] = {int(state): types_pb2.TaskState.Name(state) for state in TaskState}

@@ -216,7 +216,7 @@ def _task(number: int, row: tuple[Any, ...]) -> TaskRow:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, isolation_level=None, timeout=0.0)
+    db = sqlite3.connect(path, isolation_level=None, timeout=0.0, check_same_thread=False)  # it is closed by another one
     # The lock is the connection's as long as it is open: two servers on one state would run everything twice.
     for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = NORMAL", "wal_autocheckpoint = 0"):
         db.execute(f"PRAGMA {pragma}")
