@@ -447,8 +447,8 @@ class _OwnLease:
 
 
 def make_host(**overrides: Any) -> Host:
-    """A host that also speaks `frames`."""
-    return Host(plugins=[("flame-host-serve", formats)], **overrides)
+    """A host that also speaks `frames`, and takes programs of other clients."""
+    return Host(plugins=[("flame-host-serve", formats)], foreign_clients=True, **overrides)
 
 
 def _resources(spec: types_pb2.SessionSpec) -> Resources | None:
