@@ -213,7 +213,7 @@ class Executors:
         python = lease.environment.python if lease else client.python if client else Path(sys.executable)
         packages = [str(path) for path in lease.environment.paths] if lease else []
         packages += [str(client.packages)] if client else []
-        told = {"FLAME_PYTHON_VERSION": version or f"{sys.version_info.major}.{sys.version_info.minor}"}
+        told = {"FLAME_PYTHON_VERSION": version}
         return told, {"PATH": str(python.parent), "PYTHONPATH": os.pathsep.join(packages)}, lease
 
     def package(self, url: str) -> PackageRef:
@@ -459,8 +459,10 @@ def _resources(spec: types_pb2.SessionSpec) -> Resources | None:
 
 
 def _python_version(spec: types_pb2.ApplicationSpec) -> str:
-    """What the application's variables ask for; empty for the server's own."""
-    return next((pair.value.removeprefix("python") for pair in spec.environments if pair.name == "FLAME_PYTHON_VERSION"), "")
+    """What the application's variables ask for, or the cluster's: the server's own. Its files may name another, which is nobody's
+    business here: pickled functions of one version crash the interpreter of another."""
+    asked = next((pair.value.removeprefix("python") for pair in spec.environments if pair.name == "FLAME_PYTHON_VERSION"), "")
+    return asked or f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 __all__: Sequence[str] = ["Executors", "Opening", "Outcome", "Running", "make_host"]

@@ -62,7 +62,7 @@ def _command(language: Any, code: str, runtime: str | None, directory: Path) -> 
             if wanted:
                 raise Failure(ReturnCode.BAD_SETTING, f"runtime {runtime!r} needs uv, which is not on the server's path")
             return [python, str(file)]
-        return [uv, "run", "-q", "--no-project", "--python", wanted or python, "python", str(file)]
+        return [uv, "run", "-qq", "--no-project", "--python", wanted or python, "python", str(file)]
     shell = runtime or (language if language in _SHELLS else "bash")
     if language != "shell" and language not in _SHELLS:
         raise Failure(ReturnCode.BAD_PAYLOAD, f"scripts in {language!r} are not run here; python, shell, {', '.join(_SHELLS)} are")

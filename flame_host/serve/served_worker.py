@@ -48,9 +48,9 @@ class Served:
     """
 
     def __init__(self, context, client):
-        if client and client not in sys.path:
-            # Before the support directory, which is the last: what a stock client's program imports is the stock client.
-            sys.path.insert(max(0, len(sys.path) - 1), client)
+        # Before the support directory, which is the last: what a stock client's program imports is the stock client.
+        also = [client, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        sys.path[-1:-1] = [path for path in also if path and path not in sys.path]
         context = _context_of(context)
         target = getattr(context, "execution_object", None)
         if target is None:

@@ -217,6 +217,15 @@ def _task(number: int, row: tuple[Any, ...]) -> TaskRow:
 
 def _opened(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, timeout=0.0, check_same_thread=False)  # it is closed by another one
+    try:
+        _set_up(db)
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _set_up(db: sqlite3.Connection) -> None:
     # The lock is the connection's as long as it is open: two servers on one state would run everything twice.
     for pragma in ("locking_mode = EXCLUSIVE", "journal_mode = WAL", "synchronous = NORMAL", "wal_autocheckpoint = 0"):
         db.execute(f"PRAGMA {pragma}")
@@ -233,7 +242,6 @@ def _opened(path: Path) -> sqlite3.Connection:
     (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
         raise sqlite3.DatabaseError(verdict)
-    return db
 
 
 def _unusable(path: Path, error: sqlite3.DatabaseError) -> ConfigError:
@@ -265,7 +273,7 @@ def repair(path: Path) -> str:
     new = _opened(path)
     told = []
     try:
-        old = sqlite3.connect(aside, isolation_level=None)
+        old = sqlite3.connect(aside, isolation_level=None, timeout=1.0)
         for table, columns in _TABLES.items():
             told.append(f"{_copied(old, new, table, columns)} {table}")
         old.close()
@@ -286,7 +294,7 @@ def _copied(old: sqlite3.Connection, new: sqlite3.Connection, table: str, column
             for row in old.execute(f"SELECT {columns} FROM {table} ORDER BY rowid {order}"):
                 count += new.execute(f"INSERT OR IGNORE INTO {table} ({columns}) VALUES ({marks})", row).rowcount
             break
-        except sqlite3.DatabaseError:
-            continue
+        except sqlite3.DatabaseError as error:
+            log.info("%s in %s order: %s", table, order, error)
     new.execute("COMMIT")
     return count

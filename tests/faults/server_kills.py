@@ -8,18 +8,13 @@ nothing of the dead servers is left.
 from __future__ import annotations
 
 import argparse
-import os
 import pickle
 import random
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +24,8 @@ import cloudpickle
 import grpc
 import pyarrow.flight
 
+from flame_host.testing.executor_manager import descendants
+from flame_host.testing.server import ServerProcess
 from flame_host.wire import bson
 from flame_host.wire.flame.v1 import frontend_pb2, types_pb2
 from flame_host.wire.flame.v1.frontend_pb2_grpc import FrontendStub
@@ -38,68 +35,6 @@ PATIENCE = 120.0
 
 def square(number: int) -> int:
     return number * number
-
-
-class ServerProcess:
-    """``flame-host serve`` on a state, at ports that stay the same."""
-
-    def __init__(self, directory: Path, *options: str, root: Path | None = None) -> None:
-        self.directory = directory
-        self.root = root or directory / "root"
-        self.frontend, self.cache, self.health = (f"127.0.0.1:{free_port()}" for _ in range(3))
-        self.options = options
-        self.process: subprocess.Popen[bytes] | None = None
-        self.log = directory / "server.log"
-
-    @property
-    def pid(self) -> int:
-        assert self.process is not None
-        return self.process.pid
-
-    def start(self, *, wait: float = 60.0) -> None:
-        words = [sys.executable, "-m", "flame_host.cli", "serve", "--listen", self.frontend, "--cache", self.cache]
-        words += ["--health", self.health, "--state", str(self.directory / "state"), "--client", "", *self.options]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(words, stdout=log, stderr=log, env={**os.environ, "FLAME_HOST_ROOT": str(self.root)})
-        until = time.monotonic() + wait
-        while time.monotonic() < until:
-            if self.process.poll() is not None:
-                raise RuntimeError(f"the server ended with {self.process.returncode}: {self.log.read_text()[-3000:]}")
-            host, _, port = self.frontend.rpartition(":")
-            with socket.socket() as probe:
-                if probe.connect_ex((host, int(port))) == 0:
-                    return
-            time.sleep(0.02)
-        raise RuntimeError(f"the server does not answer: {self.log.read_text()[-3000:]}")
-
-    def kill(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-
-    def end(self) -> int:
-        """As a supervisor ends it."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def descendants_of(pid: int) -> Iterator[int]:
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children = [int(child) for child in task.read_text().split()]
-        except OSError:
-            continue
-        for child in children:
-            yield child
-            yield from descendants_of(child)
 
 
 @dataclass
@@ -140,11 +75,9 @@ class Client:
 
     def _end_of(self, task_id: str) -> types_pb2.Task:
         watch = self._stub.WatchTask(frontend_pb2.WatchTaskRequest(task_id=task_id, session_id=self.name), timeout=60)
-        last = None
-        for last in watch:
-            pass
-        assert last is not None, "a watch ended well and said nothing"
-        return last
+        updates = list(watch)
+        assert updates, "a watch ended well and said nothing"
+        return updates[-1]
 
     def insist(self, ask: Callable[[], Any]) -> Any:
         until = time.monotonic() + PATIENCE
@@ -152,8 +85,7 @@ class Client:
             try:
                 return ask()
             except grpc.RpcError as error:
-                assert isinstance(error, grpc.Call)
-                if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED) or time.monotonic() > until:
+                if _status(error) not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED) or time.monotonic() > until:
                     raise
                 self.again += 1
                 time.sleep(0.05)
@@ -177,6 +109,10 @@ class Client:
         self._channel.close()
 
 
+def _status(error: grpc.RpcError) -> grpc.StatusCode:
+    return error.code() if isinstance(error, grpc.Call) else grpc.StatusCode.UNKNOWN
+
+
 class _Request:
     """Looks like a stock client's request once it is read: its class is taken for the client's."""
 
@@ -192,7 +128,7 @@ class _Request:
 def run(directory: Path, *, tasks: int, clients: int, kills: int, at_once: int, seed: int, root: Path | None = None) -> dict[str, Any]:
     """Do it; raises AssertionError for whatever does not hold."""
     chance = random.Random(seed)
-    server = ServerProcess(directory, root=root)
+    server = ServerProcess(directory, "--client", "", root=root)
     server.start()
     each = tasks // clients
     crowd = [Client(f"client-{number}", server.frontend) for number in range(clients)]
@@ -217,7 +153,7 @@ def run(directory: Path, *, tasks: int, clients: int, kills: int, at_once: int, 
         done = sum(len(client.values) for client in crowd)
         if killed < kills and done >= tasks * (killed + chance.random()) / (kills + 1):
             time.sleep(chance.random() * 0.3)
-            seen = set(descendants_of(server.pid))
+            seen = set(descendants(server.pid))
             server.kill()
             killed += 1
             until = time.monotonic() + 10
@@ -236,7 +172,7 @@ def run(directory: Path, *, tasks: int, clients: int, kills: int, at_once: int, 
             client.check(number * each, each, server.cache)
             client.close()
     finally:
-        seen = set(descendants_of(server.pid))
+        seen = set(descendants(server.pid))
         server.end()
     until = time.monotonic() + 10
     while any(_lives(pid) for pid in seen) and time.monotonic() < until:
