@@ -66,6 +66,7 @@ class Cluster:
         self._closed: deque[SessionRecord] = deque()
         self._last_session = 0
         self._background: set[asyncio.Task[Any]] = set()
+        self._endings: dict[str, set[asyncio.Task[Any]]] = {}
         self._forget_sink = executors.host.add_event_sink(self._on_event)
 
     # ------------------------------------------------------------------------------------------------ life
@@ -168,7 +169,15 @@ class Cluster:
         except FlameError:
             self.applications[name] = record
             raise
-        self._executors.forget(name)
+        self._spawn(self._forget(name))
+
+    async def _forget(self, name: str) -> None:
+        """What the engine has of it, when its last executors are gone; unless somebody has registered it again."""
+        while self._endings.get(name):
+            await asyncio.wait(list(self._endings[name]))
+        if name not in self.applications:
+            self._endings.pop(name, None)
+            self._executors.forget(name)
 
     def application(self, name: str) -> ApplicationRecord:
         record = self.applications.get(name)
@@ -249,7 +258,7 @@ class Cluster:
             self._settle(job, TaskState.CANCELLED)
         running, session.running = session.running, None
         if running is not None:
-            self._spawn(asyncio.to_thread(self._end, running))
+            self._end(session, running)
         self._closed.append(session)
         self._forget_oldest()
         return session
@@ -291,7 +300,14 @@ class Cluster:
             with contextlib.suppress(FlameError):
                 self._executors.objects.delete(f"{session.spec.application}/{session.session_id}")
 
-    def _end(self, running: Running) -> None:
+    def _end(self, session: SessionRecord, running: Running) -> None:
+        """Its executors go, beside everything else."""
+        endings = self._endings.setdefault(session.spec.application, set())
+        ending = self._spawn(asyncio.to_thread(self._ended, running))
+        endings.add(ending)
+        ending.add_done_callback(endings.discard)
+
+    def _ended(self, running: Running) -> None:
         try:
             running.close()
         except Exception:
@@ -410,7 +426,7 @@ class Cluster:
             return
         session.opening = None
         if not session.is_open:
-            self._spawn(asyncio.to_thread(self._end, running))
+            self._end(session, running)
             return
         session.running = running
         waiting, session.waiting = session.waiting, []
