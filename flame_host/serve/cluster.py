@@ -123,12 +123,10 @@ class Cluster:
             session.held = True
         until = self._loop.time() + seconds
         while self._loop.time() < until and any(
-            session.running is not None and session.running.engine.info().running for session in self.sessions.values()
+            job.started and not job.settled for session in self.sessions.values() for job in session.live.values()
         ):
             await asyncio.sleep(0.02)
-        await asyncio.sleep(0)
-        self._take_in()
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.02)  # what has ended last is written
         return self.pending
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -203,7 +204,7 @@ class Executors:
             raise ConfigError(f"application {opening.name!r} wants installer {spec.installer!r}", hint="python, binary, or none")
         lease = None
         if spec.url:
-            application = Application(name=opening.name, package=self.package(spec.url), plan=Plan(), python_version=version)
+            application = Application(name=opening.name, package=self.package(spec.url, opening.name), plan=Plan(), python_version=version)
             lease = self.host.provision(application)
         if installer == "binary":
             tree = str(lease.environment.tree) if lease else ""
@@ -216,7 +217,7 @@ class Executors:
         told = {"FLAME_PYTHON_VERSION": version}
         return told, {"PATH": str(python.parent), "PYTHONPATH": os.pathsep.join(packages)}, lease
 
-    def package(self, url: str) -> PackageRef:
+    def package(self, url: str, name: str) -> PackageRef:
         """A package by its URL; one that stands in our own cache is taken from there."""
         archivers = self.host.catalog.all("archivers")
         reference = package_of(url, archivers)
@@ -227,7 +228,7 @@ class Executors:
             raise ConfigError(f"the package at {url} is in another cluster's cache", hint=f"put it into {self.objects.endpoint}")
         content = self.objects.get(parts.path.lstrip("/")).data
         digest = hashlib.sha256(content).hexdigest()
-        file = self._directory / "packages" / digest / Path(parts.path).name
+        file = self._directory / "packages" / name / digest / Path(parts.path).name
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
             part = file.with_name(f".{file.name}.{os.getpid()}")
@@ -241,6 +242,7 @@ class Executors:
         """An application is registered no more."""
         if self.connection.get_application(name) is not None:
             self.connection.unregister_application(name)
+        shutil.rmtree(self._directory / "packages" / name, ignore_errors=True)
 
     def close(self) -> None:
         self.connection.close()
@@ -272,7 +274,7 @@ class _StockSession:
         self._client = str(client.packages) if client else ""
         application = Application(
             name=opening.name,
-            package=executors.package(spec.url) if spec.url and spec.installer else None,
+            package=executors.package(spec.url, opening.name) if spec.url and spec.installer else None,
             plan=executors.plan(),
             python_version=version,
             working_directory=spec.working_directory,
@@ -363,7 +365,7 @@ class _OurSession:
         context = ApplicationContext(opening.name, url=spec.url or None, working_directory=spec.working_directory or None)
         application = application_of(context, order, executors.host.catalog.all("archivers"))
         if application.package is not None and application.package.url.startswith("grpc"):
-            application = replace(application, package=executors.package(application.package.url))
+            application = replace(application, package=executors.package(application.package.url, opening.name))
         application = replace(application, environments={**application.environments, **executors.variables}, command="")
         content = executors.references.get(order.content) if isinstance(order.content, ObjectRef) else order.content
         self._format = order.plan.serializer

@@ -77,6 +77,7 @@ class Job:
 
     def begin(self) -> bool:
         if self.settled or self.session.held:
+            self.started = 0  # it may have been sent ahead, and come back
             return False
         if not self.started:
             self.started = now()

@@ -11,6 +11,7 @@ import argparse
 import pickle
 import random
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -37,6 +38,16 @@ def square(number: int) -> int:
     return number * number
 
 
+def by_value(value: Any) -> bytes:
+    """Pickled with the code of this module, which no worker can import."""
+    module = sys.modules[__name__]
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        return bytes(cloudpickle.dumps(value))
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+
+
 @dataclass
 class Client:
     """One client: a session, a number of futures, and what became of them."""
@@ -53,7 +64,7 @@ class Client:
         self._stub = FrontendStub(self._channel)
 
     def open(self) -> None:
-        context = cloudpickle.dumps({"execution_object": square})
+        context = by_value({"execution_object": square})
         spec = types_pb2.SessionSpec(application="flmrun", common_data=context)
         self.insist(lambda: self._stub.OpenSession(frontend_pb2.OpenSessionRequest(session_id=self.name, session=spec), timeout=20))
 
