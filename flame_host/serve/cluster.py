@@ -121,6 +121,8 @@ class Cluster:
         self.draining = True
         for session in self.sessions.values():
             session.held = True
+            for job in session.live.values():
+                job.wake()  # whoever watches one that waits is told that it goes on waiting
         until = self._loop.time() + seconds
         while self._loop.time() < until and any(
             job.started and not job.settled for session in self.sessions.values() for job in session.live.values()
