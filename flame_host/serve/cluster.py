@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from flame_host.api import Event, FlameError, TaskState
-from flame_host.serve.defaults import completed, default_applications
+from flame_host.serve.defaults import TEMPLATE, completed, default_applications, our_template
 from flame_host.serve.executors import Executors, Opening, Running
 from flame_host.serve.jobs import Ending, Job, now
 from flame_host.serve.records import (
@@ -67,6 +67,7 @@ class Cluster:
         self._last_session = 0
         self._background: set[asyncio.Task[Any]] = set()
         self._endings: dict[str, set[asyncio.Task[Any]]] = {}
+        self._template = ApplicationRecord(TEMPLATE, our_template(executors.host.capabilities()), now())
         self._forget_sink = executors.host.add_event_sink(self._on_event)
 
     # ------------------------------------------------------------------------------------------------ life
@@ -154,16 +155,16 @@ class Cluster:
 
     async def update(self, name: str, spec: types_pb2.ApplicationSpec) -> None:
         self._check_taking()
-        record = self.application(name)
+        record = self._registered(name)
         self._check_unused(name)
         spec = completed(spec)
         await asyncio.shield(self._store.save_application(name, spec.SerializeToString(), record.creation))
         record.spec = spec
 
     async def unregister(self, name: str) -> None:
-        self.application(name)
+        record = self._registered(name)
         self._check_unused(name)
-        record = self.applications.pop(name)
+        del self.applications[name]
         try:
             await asyncio.shield(self._store.forget_application(name))
         except FlameError:
@@ -180,10 +181,13 @@ class Cluster:
             self._executors.forget(name)
 
     def application(self, name: str) -> ApplicationRecord:
-        record = self.applications.get(name)
-        if record is None:
+        """One by its name; our own client's template as well, which nobody has registered."""
+        return self._template if name == TEMPLATE and name not in self.applications else self._registered(name)
+
+    def _registered(self, name: str) -> ApplicationRecord:
+        if name not in self.applications:
             raise not_found(f"application <{name:.253}> not found")
-        return record
+        return self.applications[name]
 
     def _check_unused(self, name: str) -> None:
         used = sum(1 for session in self.sessions.values() if session.is_open and session.spec.application == name)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import sys
 
+from flame_host.api import Capabilities
+from flame_host.wire.convert import CAPABILITIES_VARIABLE, capabilities_to_text
 from flame_host.wire.flame.v1 import types_pb2
 
+TEMPLATE = "flame-host"
 MAX_INSTANCES = 1_000_000
 DELAY_RELEASE = 60
 _INPUT = {
@@ -51,6 +54,12 @@ def default_applications() -> dict[str, types_pb2.ApplicationSpec]:
         installer="python",
     )
     return {name: completed(spec) for name, spec in (("flmexec", flmexec), ("flmping", flmping), ("flmrun", flmrun))}
+
+
+def our_template(capabilities: Capabilities) -> types_pb2.ApplicationSpec:
+    """What our own client makes its applications after. It is found by its name, and not listed: a cluster has three applications."""
+    facts = types_pb2.Environment(name=CAPABILITIES_VARIABLE, value=capabilities_to_text(capabilities))
+    return completed(types_pb2.ApplicationSpec(command=sys.executable, arguments=["-m", "flame_host"], environments=[facts]))
 
 
 def completed(spec: types_pb2.ApplicationSpec) -> types_pb2.ApplicationSpec:

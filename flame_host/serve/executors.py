@@ -1,7 +1,7 @@
 """Sessions of the cluster as sessions of the local engine: how each kind of application is run, and what its outcomes mean.
 
-Three kinds: programs of the stock client's Runner, whose work a worker does itself (`served_worker`); sessions of our own client,
-which say in their common data what they want; and any other program, which a worker runs and hands tasks on to (`relay`).
+Two kinds: programs of the stock client's Runner, whose work a worker does itself (`served_worker`), and any other program, which a
+worker runs and hands tasks on to (`relay`). Sessions of our own client run our own program, ``python -m flame_host``.
 """
 
 from __future__ import annotations
@@ -49,12 +49,10 @@ from flame_host.serve.objects import Objects
 from flame_host.serve.relay import Program, Relay
 from flame_host.wire import bson
 from flame_host.wire.contexts import ApplicationContext
-from flame_host.wire.convert import application_of, package_of
-from flame_host.wire.envelope import SessionOrder, Tag, decode_session, tag_of
+from flame_host.wire.convert import package_of
+from flame_host.wire.envelope import Tag, tag_of
 from flame_host.wire.flame.v1 import types_pb2
-from flame_host.wire.hosting.dialects import EnvelopeDialect
-from flame_host.wire.hosting.objects import Objects as References
-from flame_host.wire.outcomes import OUTPUT_LIMIT, failure_of, failure_of_report, with_report
+from flame_host.wire.outcomes import OUTPUT_LIMIT, failure_of, failure_of_report
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +110,6 @@ class Executors:
         self.most = most
         self.clients = ClientPackages(host, client)
         self.connection = LocalConnection("local:", _Services(host))
-        self.references = References(host, "local")
         self._directory = directory
         self._sockets = Path(tempfile.mkdtemp(prefix="flame-"))  # short: paths of sockets have 107 bytes
 
@@ -125,9 +122,7 @@ class Executors:
             FlameError: it cannot be run; says why.
         """
         data = opening.spec.common_data if opening.spec.HasField("common_data") else None
-        if tag_of(data) is Tag.ENVELOPE and data is not None:
-            return _OurSession(self, opening, decode_session(data))
-        if defaults.runs_here(opening.application):
+        if tag_of(data) is not Tag.ENVELOPE and defaults.runs_here(opening.application):
             return _StockSession(self, opening, data)
         return _ProgramSession(self, opening, data)
 
@@ -167,7 +162,13 @@ class Executors:
         """What a relay is to run, and what it stands on."""
         spec = opening.application
         command, arguments = defaults.program_of(spec)
-        told, prefixes, lease = self._installed(opening)
+        told: dict[str, str] = {"FLAME_HOST_ROOT": str(self.host.root)}
+        prefixes: dict[str, str] = {}
+        lease: Lease | None = None
+        if tag_of(data) is Tag.ENVELOPE:  # a client of ours: our host knows what to do, packages included
+            command, arguments = sys.executable, ("-m", "flame_host")
+        else:
+            told, prefixes, lease = self._installed(opening)
         context = ApplicationContext(
             name=opening.name,
             image=spec.image if spec.HasField("image") else None,
@@ -246,7 +247,6 @@ class Executors:
 
     def close(self) -> None:
         self.connection.close()
-        self.references.close()
         self.clients.close()
         for path in self._sockets.glob("*"):
             path.unlink(missing_ok=True)
@@ -355,39 +355,6 @@ class _Ordered:
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[object, ...]]:
         return Relay, (self._program,)
-
-
-class _OurSession:
-    """A session of our own client."""
-
-    def __init__(self, executors: Executors, opening: Opening, order: SessionOrder) -> None:
-        spec = opening.application
-        context = ApplicationContext(opening.name, url=spec.url or None, working_directory=spec.working_directory or None)
-        application = application_of(context, order, executors.host.catalog.all("archivers"))
-        if application.package is not None and application.package.url.startswith("grpc"):
-            application = replace(application, package=executors.package(application.package.url, opening.name))
-        application = replace(application, environments={**application.environments, **executors.variables}, command="")
-        content = executors.references.get(order.content) if isinstance(order.content, ObjectRef) else order.content
-        self._format = order.plan.serializer
-        self._dialect = EnvelopeDialect(order, executors.references, f"{opening.name}/{opening.session_id}")
-        self.engine = executors.engine_session(
-            opening, application, content, stateful=order.stateful, instantiate=order.instantiate, timeout=order.timeout
-        )
-
-    def submit(self, job: Job) -> None:
-        call = self._dialect.read(job.input)
-        job.reports = call.reports
-        self.engine.submit(job, call.method, call.data, call.buffers, call.references)
-
-    def outcome(self, job: Job, ending: Ending) -> Outcome:
-        failure = _failure(ending)
-        if failure is not None:
-            return Outcome(failure=with_report(failure, ending.report) if job.reports and ending.report is not None else failure)
-        payload = Payload(self._format, ending.data, tuple(map(buffer_view, ending.buffers)))
-        return Outcome(self._dialect.write(payload))
-
-    def close(self) -> None:
-        self.engine.close()
 
 
 def _outcome(ending: Ending, kept: Callable[[bytes | None, bytes | None], bytes | None]) -> Outcome:

@@ -13,11 +13,11 @@ from typing import Any
 import pyarrow  # type: ignore[import-untyped]
 from pyarrow import flight
 
-from flame_host.api import CacheError, FlameError, ObjectNotFoundError, ObjectRef
-from flame_host.serve.objects import BadKeyError, CacheFullError, Objects, Stored
+from flame_host.api import CacheError, FlameError, ObjectNotFoundError, ObjectRef, VersionConflictError
+from flame_host.serve.objects import BadKeyError, Objects, Stored
 from flame_host.wire import bson
 
-_PATCH = b"PATCH:"
+_PATCH, _UPDATE = b"PATCH:", b"UPDATE:"
 _FORMAT, _VERSION = b"flame.cache.format", b"flame.cache.version"
 _TABLE = b"arrow-table-v1"
 _ROWS = pyarrow.schema([("version", pyarrow.uint64()), ("kind", pyarrow.string()), ("data", pyarrow.binary())])
@@ -45,17 +45,20 @@ class CacheService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
 
     def _put(self, descriptor: Any, reader: Any, writer: Any) -> None:
         if descriptor.descriptor_type == flight.DescriptorType.CMD:
-            if not descriptor.command.startswith(_PATCH):
-                raise BadKeyError(f"command {descriptor.command[:100]!r} is none; PATCH:<key> is")
-            stored = self._objects.patch(descriptor.command[len(_PATCH) :].decode(), _content(reader))
+            stored = self._command(descriptor.command, reader)
         else:
             (key,) = _path(descriptor)
-            if _is_table(reader.schema):
-                stored = self._objects.put(key, _stream_of(reader), arrow=True)
-            else:
-                stored = self._objects.put(key, _content(reader))
+            stored = self._objects.put(key, **_whole(reader))
         reference = ObjectRef(self._objects.endpoint, stored.key, stored.version)
         writer.write(pyarrow.py_buffer(bson.encode_reference(reference)))
+
+    def _command(self, command: bytes, reader: Any) -> Stored:
+        if command.startswith(_PATCH):
+            return self._objects.patch(command[len(_PATCH) :].decode(), _content(reader))
+        version, colon, key = command.removeprefix(_UPDATE).partition(b":")
+        if command.startswith(_UPDATE) and colon and version.isdigit():
+            return self._objects.put(key.decode(), **_whole(reader), if_version=int(version))
+        raise BadKeyError(f"command {command[:100]!r} is none; PATCH:<key> and UPDATE:<version>:<key> are")
 
     # ------------------------------------------------------------------------------------------------ reading
 
@@ -88,13 +91,16 @@ class CacheService(flight.FlightServerBase):  # type: ignore[misc]  # pyarrow ha
     # ------------------------------------------------------------------------------------------------ actions
 
     def list_actions(self, context: Any) -> list[Any]:
-        return [flight.ActionType("DELETE", "Delete an object, the objects of a session, or of an application (<application>/*).")]
+        return [
+            flight.ActionType("DELETE", "Delete an object, the objects of a session, or of an application (<application>/*)."),
+            flight.ActionType("COMPARE_AND_SET", "Not called: says that a put of the command UPDATE:<version>:<key> is understood."),
+        ]
 
     def do_action(self, context: Any, action: Any) -> list[Any]:
         if action.type != "DELETE":
             raise flight.FlightServerError(f"unknown action {action.type!r:.100}; DELETE is known")
-        with_errors(lambda: self._objects.delete(action.body.to_pybytes().decode()))
-        return [flight.Result(b"OK")]
+        count = with_errors(lambda: self._objects.delete(action.body.to_pybytes().decode()))
+        return [flight.Result(b"OK:%d" % count)]
 
 
 def with_errors(work: Callable[[], Any]) -> Any:
@@ -103,8 +109,8 @@ def with_errors(work: Callable[[], Any]) -> Any:
         return work()
     except ObjectNotFoundError as error:
         raise KeyError(str(error)) from error  # which Arrow tells as NOT_FOUND
-    except CacheFullError as error:
-        raise flight.FlightServerError(str(error)) from error
+    except VersionConflictError as error:
+        raise flight.FlightServerError(f"VERSION_CONFLICT {error}") from error
     except (BadKeyError, UnicodeDecodeError) as error:
         raise pyarrow.ArrowInvalid(str(error)) from error
     except FlameError as error:
@@ -118,6 +124,11 @@ def _path(descriptor: Any) -> tuple[str]:
     if descriptor.descriptor_type != flight.DescriptorType.PATH or len(descriptor.path) != 1:
         raise BadKeyError("an object is named by a path of one element, its key")
     return (descriptor.path[0].decode(),)
+
+
+def _whole(reader: Any) -> dict[str, Any]:
+    """What a put stores."""
+    return {"data": _stream_of(reader), "arrow": True} if _is_table(reader.schema) else {"data": _content(reader)}
 
 
 def _content(reader: Any) -> bytes:

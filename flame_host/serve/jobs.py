@@ -36,7 +36,6 @@ class Job:
     Attributes:
         creation, started: milliseconds since the epoch; ``started`` is 0 until a worker has it.
         state: the last one: set when the result is kept, or while it ends. settled: it has its end, which is being written or is.
-        reports: the client can read a worker's report.
     """
 
     frame: Any = None
@@ -51,7 +50,6 @@ class Job:
         self.input = data
         self.started = 0
         self.settled = False
-        self.reports = False
         self.end: TaskState | None = None
         self.completion = 0
         self.output: bytes | None = None

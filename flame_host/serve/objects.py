@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flame_host.api import CacheError, ConfigError, ObjectNotFoundError
+from flame_host.api import CacheError, ConfigError, ObjectNotFoundError, VersionConflictError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS objects (key TEXT PRIMARY KEY, base INTEGER NOT NULL, version INTEGER NOT NULL, arrow INTEGER NOT NULL,
@@ -100,8 +100,15 @@ class Objects:
 
     # ------------------------------------------------------------------------------------------------ writing
 
-    def put(self, key: str, data: bytes, *, arrow: bool = False) -> Stored:
-        """Store under a key, replacing what is there; or under a fresh name, given a prefix."""
+    def put(self, key: str, data: bytes, *, arrow: bool = False, if_version: int | None = None) -> Stored:
+        """Store under a key, replacing what is there; or under a fresh name, given a prefix.
+
+        Args:
+            if_version: replace that version only.
+
+        Raises:
+            VersionConflictError: there is another one. ObjectNotFoundError: there is none, and one was named.
+        """
         parts = parts_of(key)
         if "*" in parts:
             raise BadKeyError(f"{key!r} names the objects of every session; a put names one session")
@@ -110,6 +117,10 @@ class Objects:
         checksum = zlib.crc32(data)
         with self._lock:
             old_version, old_size, old_file = self._standing(key) if len(parts) == 3 else (0, 0, None)
+            if if_version is not None and not old_version:
+                raise _missing(key)
+            if if_version not in (None, old_version):
+                raise VersionConflictError(f"object <{key}> is of version {old_version}, not {if_version}")
             self._check_room(len(data) - old_size)
             version = old_version + 1
             file = self._write_file(data) if len(data) >= _LARGE else None

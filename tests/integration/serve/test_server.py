@@ -151,7 +151,7 @@ def test_with_tls_and_token_only_who_has_the_token_gets_in(start, certificate, t
     with pytest.raises(pyarrow.flight.FlightUnauthenticatedError):
         list(flight.do_action(action))
     options = pyarrow.flight.FlightCallOptions(headers=[(b"authorization", b"Bearer 0123456789abcdef0123")])
-    assert [result.body.to_pybytes() for result in flight.do_action(action, options)] == [b"OK"]
+    assert [result.body.to_pybytes() for result in flight.do_action(action, options)] == [b"OK:0"]
 
 
 def test_a_short_token_is_none(tmp_path):

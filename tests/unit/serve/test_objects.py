@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from flame_host.api import CacheError, ObjectNotFoundError
+from flame_host.api import CacheError, ObjectNotFoundError, VersionConflictError
 from flame_host.serve.objects import BadKeyError, CacheFullError, Objects
 
 BIG = b"x" * 400_000
@@ -36,6 +36,15 @@ def test_a_missing_object_is_missing(objects):
         objects.get("app/s/o")
     with pytest.raises(ObjectNotFoundError):
         objects.patch("app/s/o", b"data")
+
+
+def test_an_update_of_another_version_is_refused(objects):
+    with pytest.raises(ObjectNotFoundError):
+        objects.put("app/s/o", b"", if_version=1)
+    objects.put("app/s/o", b"one")
+    with pytest.raises(VersionConflictError, match="version 1, not 2"):
+        objects.put("app/s/o", b"", if_version=2)
+    assert objects.put("app/s/o", b"two", if_version=1).version == 2
 
 
 def test_a_full_cache_refuses_and_says_its_limit(tmp_path):
