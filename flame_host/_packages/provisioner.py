@@ -72,7 +72,10 @@ class EnvironmentLease:
 class Provisioner:
     """Makes environments in one store. Safe to use from many threads and processes at once."""
 
-    def __init__(self, settings: Settings, catalog: Catalog, observe: Observe = lambda event: None) -> None:
+    def __init__(
+        self, settings: Settings, catalog: Catalog, observe: Observe = lambda event: None, *, foreign_clients: bool = False
+    ) -> None:
+        self._foreign_clients = foreign_clients
         self.store = ContentStore(settings.root)
         self.files = FileStore(settings.root, settings.limits)
         self._settings = settings
@@ -204,6 +207,7 @@ class Provisioner:
             outside=_digest_of_outside(project, extra, base),
             built=tree.path.name if tree is not None and needs.build else "",
             sources=[*self._settings.wheelhouse, listing_digest(self._settings.wheelhouse), self._settings.offline, builds],
+            **({"clients": "any"} if self._foreign_clients else {}),  # what has one is nothing for programs of ours
         )
 
         def install(target: Path) -> Mapping[str, Any]:
@@ -251,7 +255,8 @@ class Provisioner:
                 python = installer.install(request)
             finally:
                 self._tell("installed", application)
-            refuse_strangers(request.target)
+            if not self._foreign_clients:
+                refuse_strangers(request.target)
         in_front = put_on_path(request.target, tree.path / project.root) if needs.build and tree is not None else []
         (request.target / "plan.json").write_text(json.dumps(asdict(application.plan), indent=2) + "\n")
         requirements = [*needs.dependencies, *request.extra, *(path.name for path in needs.files)]

@@ -184,6 +184,12 @@ class Worker:
             except ChannelClosed:
                 return
 
+    def leave(self) -> None:
+        """Told to end: what the execution object has outside of this process, it takes along."""
+        leave = getattr(type(self.target), "__flame_leave__", None)
+        if leave is not None:
+            leave(self.target)
+
     def _receive(self) -> list[Frame]:
         """Wait for frames; awake at first, if the last ones came at once and nobody else is likely to want the core."""
         since = time.monotonic()
@@ -327,6 +333,7 @@ def main(data_fd: int, control_fd: int, progress_fd: int) -> None:
     try:
         if worker.start():
             worker.serve()
+            worker.leave()
     except ChannelClosed:
         pass
     finally:
