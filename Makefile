@@ -28,7 +28,7 @@ $(USED): pyproject.toml constraints.txt $(addsuffix /pyproject.toml,$(DEFAULTS) 
 	@touch $@
 
 $(STAMP): $(USED) $(addsuffix /pyproject.toml,$(MEMBERS))
-	$(INSTALL) --group dev -e . $(addprefix -e ./,$(MEMBERS)) "flame-host[grpc]"
+	$(INSTALL) --group dev -e . $(addprefix -e ./,$(MEMBERS)) "flame-host[serve]"
 	@touch $@
 
 ## demo     run the quickstart example, with what a user installs and nothing else
@@ -49,7 +49,7 @@ check: $(STAMP)
 
 ## bench    ours beside the peers and the limits, interleaved
 bench: $(STAMP)
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m benchmarks $(ARGS)
+	$(TOOLS) env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m benchmarks $(ARGS)
 
 ## faults   every way things can go wrong, as a table
 faults: $(STAMP)
@@ -68,7 +68,7 @@ fuzz: $(STAMP)
 ## sbom     a software bill of materials of what a user installs: dist/sbom.cdx.json (CycloneDX)
 sbom: $(STAMP)
 	$(UV) venv -q --clear build/sbom --python $(BIN)/python
-	$(UV) pip install -q --python build/sbom/bin/python -c constraints.txt . $(addprefix ./,$(MEMBERS)) "flame-host[grpc] @ ."
+	$(UV) pip install -q --python build/sbom/bin/python -c constraints.txt . $(addprefix ./,$(MEMBERS)) "flame-host[serve] @ ."
 	@rm -f build/sbom/lib/python*/site-packages/*/direct_url.json  # paths of the machine that makes it say nothing
 	mkdir -p dist
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible --of JSON -o dist/sbom.cdx.json build/sbom/bin/python

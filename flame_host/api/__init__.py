@@ -76,6 +76,7 @@ from flame_host.api.sessions import (
     Shim,
     TaskState,
 )
+from flame_host.api.whole_files import whole_file
 
 __all__ = [
     "API_VERSION",
@@ -174,5 +175,6 @@ __all__ = [
     "parse_policy",
     "requirements_file",
     "run_command",
+    "whole_file",
     "without_secrets",
 ]

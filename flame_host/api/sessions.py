@@ -47,6 +47,11 @@ class Shim(IntEnum):
     WASM = 1
 
 
+def is_python_version(text: object) -> bool:
+    """Whether it is a version of Python or a specifier of some, and hence neither a path nor an option: all that a peer may ask for."""
+    return isinstance(text, str) and _PYTHON.fullmatch(text) is not None
+
+
 class ApplicationState(IntEnum):
     ENABLED = 0
     DISABLED = 1
@@ -72,13 +77,14 @@ class Application:
     Attributes:
         package: its code; None for code that needs none (``flmrun``).
         dependencies: requirements on top of those the package names.
-        python_version: interpreter wanted, empty for the package's or the host's.
+        python_version: interpreter wanted, empty for the package's or the host's; by its absolute path only from a client on the
+            host's own machine: what comes over a wire is asked `is_python_version`.
         working_directory: current directory of its workers, absolute; empty lets the host choose.
         environments: variables of the workers; they may be secrets, so no repr shows them.
         max_instances: most executors a session may have. delay_release: seconds an idle executor is kept.
 
     Raises:
-        ConfigError: the name could not name a directory, or the Python is a path or an option: both may come from a peer.
+        ConfigError: the name could not name a directory, or the Python is none.
     """
 
     name: str
@@ -101,8 +107,9 @@ class Application:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name) or ".." in self.name:
             raise ConfigError(f"{self.name!r:.100} is no name for an application", hint="use letters, digits, '.', '_' and '-'")
-        if self.python_version and not (isinstance(self.python_version, str) and _PYTHON.fullmatch(self.python_version)):
-            raise ConfigError(f"{self.python_version!r:.100} is no version of Python", hint='write "3.12" or ">=3.10"')
+        python = self.python_version
+        if python and not is_python_version(python) and not (isinstance(python, str) and python.startswith("/") and python.isprintable()):
+            raise ConfigError(f"{python!r:.100} is no version of Python", hint='write "3.12", ">=3.10" or the path of an interpreter')
 
 
 @dataclass(frozen=True)

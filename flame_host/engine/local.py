@@ -85,6 +85,10 @@ class LocalConnection:
     def close_session(self, session_id: str) -> None:
         self._registry.session(session_id).close()
 
+    def forget_session(self, session_id: str) -> None:
+        """A closed session need not be listed any more."""
+        self._registry.forget_session(session_id)
+
     def close(self) -> None:
         if self._registry.closed or os.getpid() != self._pid:  # workers, directories and leases are the parent's
             return

@@ -22,6 +22,7 @@ from functools import lru_cache
 from typing import Any, Union
 
 from flame_host.api import Buffer, ObjectRef, PackageRef, Payload, Plan, SerializationError, buffer_view, parse_policy
+from flame_host.api.sessions import is_python_version
 from flame_host.wire import bson
 
 MAGIC = b"FLH1"
@@ -140,7 +141,7 @@ def decode_session(data: bytes) -> SessionOrder:
             timeout=float(header["timeout"]),
             package=PackageRef(**header["package"]) if header["package"] else None,
             dependencies=tuple(header["dependencies"]),
-            python_version=str(header["python_version"]),
+            python_version=_python_of(header["python_version"]),
             environments={str(key): str(value) for key, value in header["environments"].items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -148,6 +149,13 @@ def decode_session(data: bytes) -> SessionOrder:
     if plan_digest(order.plan) != header.get("plan"):
         raise SerializationError("damaged session envelope: its plan is not the one its digest names")
     return order
+
+
+def _python_of(wanted: object) -> str:
+    """A path would have us run whatever stands there."""
+    if wanted != "" and not is_python_version(wanted):
+        raise ValueError(f"{wanted!r:.100} is no version of Python that a peer may ask for")
+    return str(wanted)
 
 
 def _plan_of(agreed: Mapping[str, Any]) -> Plan:

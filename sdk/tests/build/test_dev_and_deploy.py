@@ -111,6 +111,23 @@ def test_a_directory_is_served_anew_after_a_change_and_as_it_was_after_a_mistake
         assert json.loads(ask(f"{dev.url}/runsync", job, Origin=dev.url))["output"] == "aa"  # the page's own
 
 
+def test_a_change_that_does_not_end_to_be_imported_keeps_nobody_from_mending_it_or_from_leaving(write) -> None:
+    root = write(ECHO)
+    said: list[str] = []
+    with DevServer(root, say=said.append, token=TOKEN) as dev:
+        marks = root / "marks"
+        forever = f"import pathlib, time\npathlib.Path({str(marks)!r}).touch()\ntime.sleep(600)\n"
+        write(forever + ECHO)
+        until(marks.exists, said)
+        write(ECHO.replace("return text", "return text * 3"))
+        until(lambda: "served anew" in said, said)
+        assert json.loads(ask(f"{dev.url}/runsync", {"input": {"text": "a"}}))["output"] == "aaa"
+        marks.unlink()
+        write(forever + ECHO)
+        until(marks.exists, said)
+    assert not (root / ".flash" / ".build").exists()
+
+
 def test_a_browser_is_let_in_by_the_address_with_the_token_and_by_nothing_else(write) -> None:
     with DevServer(write(ECHO), reload=False) as dev:
         jar = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())

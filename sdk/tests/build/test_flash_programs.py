@@ -24,6 +24,7 @@ from flamepy.flash import Endpoint, LiveServerless, remote
 
 from flame_host.serverless.routing import EndpointError
 
+TOKEN = "a token of these tests"
 APP = '''
 """Unchanged, as such programs are written."""
 import asyncio
@@ -140,13 +141,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def server(built: Path, host_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HandlerServer]:
     monkeypatch.setenv("FLAME_HOST_ROOT", str(host_root))
-    with HandlerServer(built) as server:
+    monkeypatch.setenv("FLAME_ENDPOINT_KEY", TOKEN)  # what clients of endpoints show
+    with HandlerServer(built, token=TOKEN) as server:
         yield server
 
 
 def ask(url: str, body: Any = None) -> tuple[int, Any]:
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"})
     try:
         with urllib.request.urlopen(request, timeout=60) as response:
             return response.status, json.load(response)
@@ -240,12 +242,26 @@ def test_a_function_of_the_same_worker_is_awaited_or_not_as_the_program_has_it(m
     async def four() -> int:
         return 4
 
-    async def calls() -> tuple[int, int, int]:
-        plain = three()
-        return plain, await three(), await four()
+    class Base:
+        def inherited(self) -> int:
+            return 5
 
-    assert asyncio.run(calls()) == (3, 3, 4)
+    @remote(LiveServerless(name="one-worker"))
+    class Six(Base):
+        def six(self) -> int:
+            return self.inherited() + 1
+
+        async def seven(self) -> int:
+            return self.six() + 1
+
+    async def calls() -> list[int]:
+        plain = three()
+        six = Six()
+        return [plain, await three(), await four(), await six.inherited(), six.six(), await six.six(), await six.seven()]
+
+    assert asyncio.run(calls()) == [3, 3, 4, 5, 6, 6, 7]
     assert three() == 3
+    assert Six().six() == 6
 
 
 def test_a_client_says_what_is_missing_where_no_url_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,7 +94,7 @@ def by_value(modules: Iterable[str]) -> Iterator[None]:
 
     For modules the worker cannot import. cloudpickle's registry is global to the process, so the effect is seen by all threads.
     """
-    import cloudpickle  # type: ignore[import-untyped]
+    import cloudpickle
 
     registered = []
     try:

@@ -15,7 +15,7 @@ from flame_host.api import ConfigError
 from flame_host.serverless.manifest import who_am_i
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import CodeType, FrameType
 
     from flame_host.serverless.routing import Router
     from flamepy._calls.future import ObjectFuture
@@ -104,6 +104,8 @@ class RemoteClass:
             resource, _ = _router().home_of(self.__module__, self.__qualname__, self.resource.name)
             where = "here" if _router().is_here(resource) else where
         if where == "here":
+            if self.awaited:
+                _make_awaitable(self.__flame_original__)
             return self.__flame_original__(*args, **kwargs)
         inspect.signature(self.__flame_original__).bind(*args, **kwargs)  # a mistake shows here, not at the first method call
         return RemoteInstance(self, args, kwargs)
@@ -208,7 +210,7 @@ def _refuse_if_deployed(function: str, resource: str) -> None:
 
 def called_here(kind: str, original: Any, call: Callable[[], Any], caller: FrameType) -> Any:
     """Call a function of this very worker, for a program that may await it although it is not ``async``."""
-    if kind == "async" and not inspect.iscoroutinefunction(original) and _awaits(caller):
+    if kind == "async" and not inspect.iscoroutinefunction(original) and _awaits(caller.f_code, caller.f_lasti):
         return _finished(call)
     return call()
 
@@ -217,12 +219,31 @@ async def _finished(call: Callable[[], Any]) -> Any:
     return call()
 
 
-def _awaits(frame: FrameType) -> bool:
-    """Whether the instruction after the call that the frame is in takes something to await."""
+@functools.lru_cache(4096)
+def _awaits(code: CodeType, at: int) -> bool:
+    """Whether the instruction after the one at that place takes something to await."""
     import dis
 
-    after = (step for step in dis.get_instructions(frame.f_code) if step.offset > frame.f_lasti)
+    after = (step for step in dis.get_instructions(code) if step.offset > at)
     return next((step.opname for step in after if step.opname != "CACHE"), "") == "GET_AWAITABLE"
+
+
+@functools.cache
+def _make_awaitable(original: type) -> None:
+    """Let methods that are not ``async`` be awaited, for instances in this very worker; whoever does not await gets what they give."""
+    for name in dir(original):
+        member = inspect.getattr_static(original, name)
+        if inspect.isfunction(member) and not name.startswith("_") and kind_of(member) == "function":
+            setattr(original, name, _awaitable(member))
+
+
+def _awaitable(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def either(*args: Any, **kwargs: Any) -> Any:
+        return called_here("async", method, functools.partial(method, *args, **kwargs), sys._getframe(1))
+
+    either.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]  # asked for without what is wrapped
+    return either
 
 
 @functools.cache

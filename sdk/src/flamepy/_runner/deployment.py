@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import logging
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ from flame_host.api import (
     Wants,
     intersect_policies,
     negotiate,
+    without_secrets,
 )
 from flamepy._calls import paths
 from flamepy._package.project import is_interactive
@@ -118,6 +121,34 @@ def _workers_capabilities(client: Client, settings: Settings, shipment: Shipment
     return dataclasses.replace(offered, python=wanted)
 
 
+@functools.cache
+def is_to_install_anew() -> bool:
+    """Whether this program was asked to; its workers, which have our variables, were not."""
+    return os.environ.pop("FLAME_REFRESH", "0") not in ("", "0")
+
+
+def install_anew(client: Client, name: str, settings: Settings) -> None:
+    """The next environment of an application, whatever there is.
+
+    Raises:
+        ConfigError: it is not this process's host that installs.
+    """
+    if settings.engine.partition(":")[0] != "local":
+        raise ConfigError(
+            f"environments can be installed anew on this machine only, and the engine is {without_secrets(settings.engine)}",
+            hint="leave out --refresh, FLAME_REFRESH and refresh(environment=True); a changed requirement is another environment anyway",
+        )
+    client.host.refresh(name)
+
+
+def python_of(settings: Settings, shipment: Shipment | None) -> str:
+    """The Python that the host is asked for, beyond what it finds in the package: paths are ours to choose, and not a package's."""
+    wanted = settings.python
+    if not wanted and shipment is not None and os.sep in shipment.needs.requirements.python:
+        wanted = shipment.needs.requirements.python
+    return os.path.abspath(os.path.expanduser(wanted)) if os.sep in wanted else wanted.strip()
+
+
 def publish(
     client: Client, name: str, shipment: Shipment, plan: Plan, settings: Settings, undo: contextlib.ExitStack, overwrite: bool
 ) -> PackageRef:
@@ -139,7 +170,7 @@ def publish(
         return PackageRef(url=made.path.as_uri(), digest=made.digest, size=made.size, format=plan.archiver)
     store = client.host.catalog.store(plan.store)
     file = f"{name}-{made.digest[:16]}{archiver.suffixes[0]}"
-    with client.activity.of(f"{name}: uploading {amount(made.size)} to {settings.storage}"):
+    with client.activity.of(f"{name}: uploading {amount(made.size)} to {without_secrets(settings.storage)}"):
         url = store.publish(made.path, settings.storage, name=file, digest=made.digest, overwrite=overwrite)
     undo.callback(store.delete, url)
     return PackageRef(url=url, digest=made.digest, size=made.size, format=plan.archiver)

@@ -52,7 +52,7 @@ class Runner:
         name: of the application.
         fail_if_exists: refuse when an application of that name is registered, even with the same package.
         dependencies: requirements on top of the project's own.
-        python_version: of the workers, ``"3.11"``; by default the project's, else this interpreter's.
+        python_version: of the workers, ``"3.11"``, ``">=3.11"`` or an interpreter's path; by default the project's, else this one.
         engine: ``"local"`` (worker processes on this machine, the default), ``"inline"`` (this thread, for a debugger), or an endpoint.
         project: directory to pack; by default the one that the calling code belongs to, found from its file upwards (see
             ``docs/explanation/what-runs.md``). package: False sends no files. package_limit: bytes a package may have, ``"2G"``.
@@ -171,13 +171,15 @@ class Runner:
         client.application_objects[self.name] = client.stores.open(plan, settings.cache)
         undo.callback(client.application_objects.pop, self.name, None)
         package = deployment.publish(client, self.name, shipment, plan, settings, undo, self._overwrite) if shipment is not None else None
+        if deployment.is_to_install_anew():
+            deployment.install_anew(client, self.name, settings)
         template = client.connection.get_application(settings.context.template)
         application = Application(
             name=self.name,
             package=package,
             plan=plan,
             dependencies=settings.dependencies,
-            python_version=settings.python,
+            python_version=deployment.python_of(settings, shipment),
             working_directory=self._working_directory,
             environments={**(template.environments if template else {}), **self._environments},
             description=f"{self.name}, by flamepy.Runner",
@@ -213,7 +215,7 @@ class Runner:
         with self._lock:
             client, application, settings = self._opened()
             if environment:
-                client.host.refresh(self.name)
+                deployment.install_anew(client, self.name, settings)
             before = self._shipment
             if before is None:
                 return
