@@ -35,6 +35,7 @@ class Capabilities:
         shares_memory: what is put into ``Connection.objects`` reaches workers without being sent.
         sees_client_files: packages that stand on the client's machine reach its hosts: they read them under the same paths, or the engine
             carries them there.
+        provisions_here: environments of its workers are made by the host that connected it, see `HostServices.provision`.
         outlives_client: its applications and sessions are there after the client has gone, for other programs to use.
         storage: URL below which packages are put when nobody has said where; empty when there is no such place.
     """
@@ -45,6 +46,7 @@ class Capabilities:
     runs_in_process: bool = False
     shares_memory: bool = False
     sees_client_files: bool = False
+    provisions_here: bool = False
     outlives_client: bool = False
     storage: str = ""
 

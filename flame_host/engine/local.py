@@ -58,7 +58,7 @@ class LocalConnection:
     # ------------------------------------------------------------------------------------------------ Connection
 
     def capabilities(self) -> Capabilities:
-        return replace(self.services.capabilities(), shares_memory=True, sees_client_files=True)
+        return replace(self.services.capabilities(), shares_memory=True, sees_client_files=True, provisions_here=True)
 
     def register_application(self, application: Application) -> None:
         self._registry.register(application)

@@ -133,7 +133,7 @@ def install_anew(client: Client, name: str, settings: Settings) -> None:
     Raises:
         ConfigError: it is not this process's host that installs.
     """
-    if settings.engine.partition(":")[0] != "local":
+    if not client.connection.capabilities().provisions_here:
         raise ConfigError(
             f"environments can be installed anew on this machine only, and the engine is {without_secrets(settings.engine)}",
             hint="leave out --refresh, FLAME_REFRESH and refresh(environment=True); a changed requirement is another environment anyway",
