@@ -150,7 +150,12 @@ MISTAKES: list[tuple[str, Callable[[], object], type[BaseException], tuple[str, 
 ]
 
 IN_WORKERS: list[tuple[str, Callable[[], object], type[BaseException], tuple[str, ...]]] = [
-    ("a lock as result", lambda: served(lock, engine="local"), NotSerializableError, ("the result cannot travel: it is a _thread.lock",)),
+    (
+        "a lock as result",
+        lambda: served(lock, engine="local"),
+        NotSerializableError,
+        ("the result cannot be serialized: it is a _thread.lock",),
+    ),
     ("sys.exit", lambda: served(sys.exit, engine="local"), TaskExitError, ("sys.exit(1)",)),
     ("a worker that ends", lambda: served(_exit, engine="local", retries=0), WorkerCrashedError, ("exited with code 1", "task 1")),
     (

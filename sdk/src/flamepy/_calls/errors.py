@@ -107,7 +107,7 @@ def _unusual(head: dict[str, Any]) -> BaseException | None:
     if kind == "unpicklable-result":
         message = head["message"]
         if not message.startswith("the result"):
-            message = f"the result cannot travel: {message.removeprefix('self cannot be pickled: ')}"
+            message = f"the result cannot be serialized: {message.removeprefix('self cannot be pickled: ')}"
         return NotSerializableError(message, path=head.get("path", ""), hint="return plain data, or only the part that is needed")
     return None
 

@@ -1,4 +1,8 @@
-"""The Runner: a project made runnable elsewhere for as long as a ``with`` block lasts."""
+"""The Runner: a project made runnable elsewhere for as long as a ``with`` block lasts.
+
+Longer than 300 lines: a third is the signatures and documentation of the one class that every program uses, and the steps of opening are
+told here in their order. What each step does is in `deployment`, what is asked of results in `results`.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, cast, overload
 
@@ -22,6 +25,7 @@ from flamepy._client import Client, acquire, release
 from flamepy._config.keywords import check_runner, refuse_while_imported
 from flamepy._package.project import Located, caller_file, is_interactive, locate
 from flamepy._refs import ObjectRef
+from flamepy._runner.results import Results
 
 if TYPE_CHECKING:
     from flame_host.api import Resources
@@ -38,7 +42,7 @@ T = TypeVar("T")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
-class Runner:
+class Runner(Results):
     """Packs the current project, registers it as an application, and serves its functions, classes and instances.
 
     ::
@@ -369,43 +373,6 @@ class Runner:
 
     # ------------------------------------------------------------------ results
 
-    @overload
-    def get(self, futures: ObjectFuture[T], timeout: float | None = None) -> T: ...
-
-    @overload
-    def get(self, futures: ObjectRef, timeout: float | None = None) -> Any: ...
-
-    @overload
-    def get(self, futures: Iterable[ObjectFuture[T] | ObjectRef], timeout: float | None = None) -> list[T]: ...
-
-    def get(self, futures: Any, timeout: float | None = None) -> Any:
-        """The value of a future or reference; of several, the values in order, and the first failure is raised.
-
-        The timeout is for all together.
-        """
-        from flamepy._calls.gather import get_all, get_one
-
-        several = isinstance(futures, Iterable) and not isinstance(futures, Future)  # which can be iterated, too
-        return get_all(futures, timeout) if several else get_one(futures, timeout)
-
-    def ref(self, futures: Iterable[ObjectFuture[Any]], timeout: float | None = None) -> list[ObjectRef]:
-        """Where the values stand in the cache, in order."""
-        from flamepy._calls.gather import ref_all
-
-        return ref_all(futures, timeout)
-
-    def wait(self, futures: Iterable[ObjectFuture[Any]], timeout: float | None = None) -> bool:
-        """Wait until all are done, whatever their outcome, and say whether they are."""
-        from flamepy._calls.gather import wait_all
-
-        return wait_all(futures, timeout)
-
-    def select(self, futures: Iterable[ObjectFuture[T]], timeout: float | None = None) -> Iterator[ObjectFuture[T]]:
-        """The futures as they get done, the first done first."""
-        from flamepy._calls.gather import select
-
-        return select(futures, timeout)
-
     def put_object(self, obj: Any) -> ObjectRef:
         """Put a value where all workers can get it; pass the reference as an argument and they see the value."""
         client, _, _ = self._opened()
@@ -462,7 +429,7 @@ _open: set[Runner] = set()
 
 
 @atexit.register
-def _close_leftovers() -> None:
+def _close_all_open() -> None:
     """What was opened without ``with`` and never closed ends with the program, without waiting, and leaves nothing published."""
     for runner in list(_open):
         with contextlib.suppress(Exception):
