@@ -18,7 +18,7 @@ import pytest
 from flame_host import api
 from flame_host._plugins.catalog import Catalog
 from flame_host._plugins.loading import Status, hook_names
-from flame_host.api import EVENTS, deployment, execution, formats, hookspecs, packages, sessions
+from flame_host.api import EVENTS, capabilities, deployment, execution, formats, hookspecs, packages, sessions
 
 PAGES = Path(__file__).parents[2] / "docs" / "plugins"
 FAMILIES = [name.removeprefix("flame_") for name in hook_names()]
@@ -58,7 +58,7 @@ def test_a_page_says_the_signatures_that_the_contract_has(family: str) -> None:
     hooks = signatures(source_of(hookspecs))[""]
     classes = {
         name: members
-        for module in (sessions, packages, formats, execution, deployment)
+        for module in (sessions, packages, formats, execution, deployment, capabilities)
         for name, members in signatures(source_of(module)).items()
     }
     said = signatures("\n".join(blocks(f"{family}.md", "python")))
