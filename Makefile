@@ -13,7 +13,7 @@ TOOLS := PATH="$(CURDIR)/$(BIN):$$PATH"
 CHAOS ?= --minutes 10 --seed 1 2 3 --threads 1 3 8 --foreign-load
 INSTALL = $(UV) pip install -q --python $(BIN)/python -c constraints.txt
 
-.PHONY: help demo test check bench faults soak fuzz prove sbom docs serve-docs protos format release version clean
+.PHONY: help demo test check pyright bench faults soak fuzz prove sbom docs serve-docs protos format release version clean
 .DEFAULT_GOAL := help
 
 help:
@@ -46,6 +46,10 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(TOOLS) $(BIN)/python -m pytest -q -n 2 tests/unit tests/architecture plugins
+
+## pyright  the public surface as pyright sees it; some ten seconds
+pyright: $(STAMP)
+	$(BIN)/python -m pyright -p pyrightconfig.public.json --pythonpath $(BIN)/python
 
 ## bench    ours beside the peers and the limits, interleaved
 bench: $(STAMP)

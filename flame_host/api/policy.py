@@ -29,7 +29,8 @@ def parse_policy(value: object, origin: str = "policy") -> dict[str, str]:
     if value is None:
         return {}
     if isinstance(value, str):
-        pairs: list[tuple[Any, Any]] = [item.partition("=")[::2] for item in value.split(",") if item.strip()]
+        said = [item.partition("=") for item in value.split(",") if item.strip()]
+        pairs: list[tuple[Any, Any]] = [(name, word) for name, _, word in said]
     elif isinstance(value, Mapping):
         pairs = list(value.items())
     else:
