@@ -102,7 +102,9 @@ def stoppable(handler: Handler, most: int = 1) -> AsyncHandler:
     return awaited
 
 
-def create_stream_handler(function_registry: Mapping[str, Any], max_concurrency: int = 1) -> Callable[[Mapping[str, Any]], AsyncIterator[Any]]:
+def create_stream_handler(
+    function_registry: Mapping[str, Any], max_concurrency: int = 1
+) -> Callable[[Mapping[str, Any]], AsyncIterator[Any]]:
     """Make a generator handler: what a function yields is sent as it comes, if the job is in plain JSON.
 
     Args:

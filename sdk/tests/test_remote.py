@@ -251,7 +251,9 @@ def test_in_another_worker_a_function_without_a_url_is_an_error(work: Any, monke
 
 def test_in_a_deployed_worker_submit_says_why_it_cannot_and_what_can(work: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLAME_RESOURCE_NAME", "cpu-1")
-    with pytest.raises(ConfigError, match=r"submit\(\) is for a program of one's own; this is a worker of endpoint 'cpu-1'(.|\n)*asyncio\.gather"):
+    with pytest.raises(
+        ConfigError, match=r"submit\(\) is for a program of one's own; this is a worker of endpoint 'cpu-1'(.|\n)*asyncio\.gather"
+    ):
         work.double.submit(1)
 
 

@@ -73,7 +73,9 @@ def put_together(functions: Iterable[RemoteFunctionMetadata]) -> list[str]:
         other = first.setdefault(function.resource_config_name, function)
         if (function.settings, function.given) != (other.settings, other.given):
             places = f"{other.file_path.as_posix()}:{other.line} and {function.file_path.as_posix()}:{function.line}"
-            told.append(f"resource {function.resource_config_name!r} is put together of what {places} say; their functions share its workers")
+            told.append(
+                f"resource {function.resource_config_name!r} is put together of what {places} say; their functions share its workers"
+            )
     return told
 
 
@@ -232,5 +234,7 @@ def _same_handler(functions: Iterable[RemoteFunctionMetadata]) -> Iterable[Probl
         name = function.resource_config_name
         other = first.setdefault(handler_module(name).casefold(), name)
         if other != name:
-            message = f"resources {other!r} and {name!r} differ in case only, and would share the file {handler_module(name)}.py; rename one"
+            message = (
+                f"resources {other!r} and {name!r} differ in case only, and would share the file {handler_module(name)}.py; rename one"
+            )
             yield Problem(function.file_path.as_posix(), function.line, message)
