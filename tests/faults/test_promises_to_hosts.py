@@ -8,6 +8,7 @@ import io
 import logging
 import os
 import resource
+import shutil
 import socket
 import stat
 import subprocess
@@ -152,6 +153,25 @@ def test_the_name_of_a_project_is_no_path(tmp_path: Path, name: str, row: Any):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["project.tar.gz", "root"]
     assert not list((tmp_path / "root").rglob("entry_points.txt"))
     row(f"project called {name[-20:]!r}", "refused, nothing written", "refused", "-")
+
+
+def test_metadata_is_written_to_no_place_and_read_from_no_file_that_a_package_chose(tmp_path: Path):
+    tree = tmp_path / "tree"
+    (tree / ".flame" / "x-7.1.dist-info").mkdir(parents=True)
+    (tmp_path / "outside").write_text("7.1")
+    (tree / "own.py").write_text("untouched")
+    (tree / ".flame" / "x-7.1.dist-info" / "METADATA").symlink_to("../../own.py")
+    (tree / "pyproject.toml").write_text(BUILT + "[tool.setuptools.dynamic]\nversion = {file = '../outside'}\n")
+    assert not survey(tree)["metadata"], "the version stands outside"
+    (tree / "VERSION").write_text("7.1")
+    (tree / "pyproject.toml").write_text(BUILT + "[tool.setuptools.dynamic]\nversion = {file = 'VERSION'}\n")
+    for place in ("a file", "a link"):
+        assert survey(tree)["metadata"]
+        assert (tree / "own.py").read_text() == "untouched"
+        assert "Version: 7.1" in (tree / ".flame" / "x-7.1.dist-info" / "METADATA").read_text()
+        shutil.rmtree(tree / ".flame")
+        (tree / ".flame").write_text("") if place == "a file" else (tree / ".flame").symlink_to("elsewhere")
+    assert survey(tree)["metadata"]
 
 
 def test_what_is_long_in_a_package_is_short_in_an_error():
