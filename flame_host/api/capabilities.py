@@ -33,8 +33,11 @@ class Capabilities:
         python: ``major.minor``. platform: as `sysconfig.get_platform` says it.
         runs_in_process: calls run in the client's own process, and nothing is installed for them.
         shares_memory: what is put into ``Connection.objects`` reaches workers without being sent.
-        sees_client_files: its hosts read files of the client's machine under the same paths.
+        sees_client_files: packages that stand on the client's machine reach its hosts: they read them under the same paths, or the engine
+            carries them there.
+        provisions_here: environments of its workers are made by the host that connected it, see `HostServices.provision`.
         outlives_client: its applications and sessions are there after the client has gone, for other programs to use.
+        storage: URL below which packages are put when nobody has said where; empty when there is no such place.
     """
 
     families: Mapping[str, Sequence[Capability]]
@@ -43,7 +46,9 @@ class Capabilities:
     runs_in_process: bool = False
     shares_memory: bool = False
     sees_client_files: bool = False
+    provisions_here: bool = False
     outlives_client: bool = False
+    storage: str = ""
 
     def of(self, family: str) -> Sequence[Capability]:
         """What a family has on offer; nothing, of one that is not known."""

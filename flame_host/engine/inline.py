@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from flame_host.api import (
@@ -51,7 +52,7 @@ class InlineConnection:
         self.list_sessions = self._registry.sessions
 
     def capabilities(self) -> Capabilities:
-        return self._services.capabilities()
+        return replace(self._services.capabilities(), runs_in_process=True, sees_client_files=True)
 
     def register_application(self, application: Application) -> None:
         self._registry.register(application)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
+from dataclasses import replace
 
 from flame_host.api import (
     Application,
@@ -57,7 +58,7 @@ class LocalConnection:
     # ------------------------------------------------------------------------------------------------ Connection
 
     def capabilities(self) -> Capabilities:
-        return self.services.capabilities()
+        return replace(self.services.capabilities(), shares_memory=True, sees_client_files=True, provisions_here=True)
 
     def register_application(self, application: Application) -> None:
         self._registry.register(application)

@@ -104,7 +104,6 @@ MISTAKES: list[tuple[str, Callable[[], object], type[BaseException], tuple[str, 
         PluginError,
         ("no engine named 'http'", "engines of clusters are plugins"),
     ),
-    ("a cluster without a storage", lambda: opened(engine="http://127.0.0.1:1"), ConfigError, ("no package storage", "FLAME_STORAGE")),
     (
         "a variable that is no string",
         lambda: opened(environments={"A": 1}),

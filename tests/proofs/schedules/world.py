@@ -25,7 +25,7 @@ import threading  # noqa: E402
 
 from flamepy._calls import callbacks, errors, streams  # noqa: E402, F401  (not in the middle of a run)
 from flamepy._calls.future import ObjectFuture  # noqa: E402
-from flamepy._calls.session import Source  # noqa: E402
+from flamepy._calls.session import SessionHandle  # noqa: E402
 from flamepy._calls.submission import CallSite  # noqa: E402
 
 from flame_host.api import Application, CallOptions, Event, Payload, Resources, SessionSpec  # noqa: E402
@@ -212,7 +212,7 @@ class Service:
         self.session = session
         self.reaper = connection.launcher.reaper
         self._site = CallSite(
-            Source(connection, session, serializer, application="app", label="task"),  # type: ignore[arg-type]
+            SessionHandle(connection, session, serializer, application="app", label="task"),  # type: ignore[arg-type]
             ordered=session.spec.stateful,
         )
 

@@ -147,7 +147,7 @@ class FlameContext:
         self.origins[attribute] = origin
 
     def __repr__(self) -> str:
-        return f"<FlameContext {self.name or '(embedded)'} endpoint={self.endpoint or 'local:'} from {self.path or 'defaults'}>"
+        return f"<FlameContext {self.name or '(embedded)'} endpoint={self.endpoint or '(this machine)'} from {self.path or 'defaults'}>"
 
 
 _VARIABLES = {

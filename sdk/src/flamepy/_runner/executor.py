@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from flame_host.api import Buffer, NotSerializableError
 from flamepy._calls.arguments import check_arguments
-from flamepy._calls.future import at_once
-from flamepy._calls.service import name_of
+from flamepy._calls.callbacks import at_once
+from flamepy._calls.introspection import name_of
 from flamepy._runner import calling
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Calls:
             if self._service is None:
                 with self._serializer.by_value([calling.__name__]):
                     self._service = self._runner.service(calling.Caller(self._serializer.codec), autoscale=True)
-                self._service._source.for_threads = True
+                self._service._handle.for_threads = True
             return self._service
 
     def _by_import_path(self, fn: Callable[..., Any]) -> RunnerService[..., Any]:
@@ -102,7 +102,7 @@ class Calls:
         with self._lock:
             if fn not in self._services:
                 self._services[fn] = self._runner.service(fn)
-                self._services[fn]._source.for_threads = True
+                self._services[fn]._handle.for_threads = True
             return self._services[fn]
 
 

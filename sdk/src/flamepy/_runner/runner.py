@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, cast, overload
 
 from flame_host.api import Application, ClosedError, ConfigError, Plan
+from flamepy._calls.opening import open_handle
 from flamepy._calls.service import RunnerService
-from flamepy._client import Client, acquire, open_source, release
+from flamepy._client import Client, acquire, release
 from flamepy._config.keywords import check_runner, refuse_while_imported
 from flamepy._package.project import Located, caller_file, is_interactive, locate
 from flamepy._refs import ObjectRef
@@ -160,11 +161,15 @@ class Runner:
         deployment.claim_name(settings.engine, self, undo)
         self._client = client = acquire(settings.engine)
         undo.callback(release, client)
+        if located is not None:
+            settings = self._settings = deployment.with_storage(client, settings, self.name)
         client.activity.quiet = settings.logs == "none"
         client.policies[self.name] = deployment.policy_of(client, settings)
         undo.callback(client.policies.pop, self.name, None)
         shipment = self._shipment = self._assemble(located)
         plan = deployment.agree(client, settings, shipment)
+        client.application_objects[self.name] = client.stores.open(plan, settings.cache)
+        undo.callback(client.application_objects.pop, self.name, None)
         package = deployment.publish(client, self.name, shipment, plan, settings, undo, self._overwrite) if shipment is not None else None
         if deployment.is_to_install_anew():
             deployment.install_anew(client, self.name, settings)
@@ -183,8 +188,8 @@ class Runner:
             arguments=template.arguments if template else (),
         )
         self._application = deployment.register(client, application, undo, fail_if_exists=self._fail_if_exists, overwrite=self._overwrite)
-        client.travelling[self.name] = ByValue(client.serializer(plan), shipment)
-        undo.callback(deployment.stop_travelling, client, self.name)
+        client.by_value_modules[self.name] = ByValue(client.serializer(plan), shipment)
+        undo.callback(deployment.stop_by_value, client, self.name)
         undo.callback(self._close_services)
 
     def _assemble(self, located: Located | None) -> Shipment | None:
@@ -221,8 +226,8 @@ class Runner:
                 return
             self._application = dataclasses.replace(application, package=package)
             client.connection.update_application(self._application)
-            deployment.stop_travelling(client, self.name)
-            client.travelling[self.name] = ByValue(client.serializer(application.plan), shipment)
+            deployment.stop_by_value(client, self.name)
+            client.by_value_modules[self.name] = ByValue(client.serializer(application.plan), shipment)
 
     def _close_services(self) -> None:
         """Close all, whatever happens to one; what is not wanted any more is not waited for."""
@@ -234,12 +239,12 @@ class Runner:
             except BaseException as error:
                 first, hurry = first or error, True
                 with contextlib.suppress(Exception):
-                    service._source.session.close(wait=False)
+                    service._handle.session.close(wait=False)
         self._services.clear()
         self._calls = None
         if self._client is not None:
             with contextlib.suppress(Exception):
-                self._client.connection.objects.delete(f"{self.name}/")
+                self._client.objects_of(self.name).delete(f"{self.name}/")
         if first is not None:
             raise first
 
@@ -314,7 +319,7 @@ class Runner:
             autoscale: False gives a function one worker and keeps its calls in order; True gives a class or an instance many
                 workers, each with a state of its own.
             warmup: workers started at once.
-            resreq: what a worker needs, ``"cpu=1,mem=2g"``.
+            resreq: what a worker needs, ``"cpu=1,mem=2g"``; by default ``resources`` in ``[tool.flame]``.
             args, kwargs: for the constructor of a class.
             memo: make calls of the same arguments, by content, once for as long as the service is open; for functions.
             stateful: the opposite of ``autoscale``, in the words of Flame.
@@ -325,9 +330,9 @@ class Runner:
         if is_interactive():
             self.refresh()
         client, application, settings = self._opened()
-        opened = open_source(
+        opened = open_handle(
             client, application, execution_object, args=args, kwargs=kwargs, autoscale=autoscale, stateful=stateful, warmup=warmup,
-            resreq=resreq, logs=settings.logs, logger=self._logger, **spec,
+            resreq=settings.resources if resreq is None else resreq, logs=settings.logs, logger=self._logger, **spec,
         )  # fmt: skip
         if memo and opened[1]:
             opened[0].session.close(wait=False)
@@ -404,7 +409,7 @@ class Runner:
     def put_object(self, obj: Any) -> ObjectRef:
         """Put a value where all workers can get it; pass the reference as an argument and they see the value."""
         client, _, _ = self._opened()
-        return ObjectRef.of(client.connection.objects.put(f"{self.name}/shared", client.encode(obj, self.plan)))
+        return ObjectRef.of(client.objects_of(self.name).put(f"{self.name}/shared", client.encode(obj, self.plan)))
 
     # ------------------------------------------------------------------ about it
 

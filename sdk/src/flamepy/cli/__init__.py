@@ -95,7 +95,9 @@ def debug(
 
     What the tasks import has to be installed here.
     """
-    os.environ |= {"FLAME_ENGINE": "inline", "FLAME_POST_MORTEM": "1"}
+    from flamepy._config.settings import DEBUGGING_ENGINE
+
+    os.environ |= {"FLAME_ENGINE": DEBUGGING_ENGINE, "FLAME_POST_MORTEM": "1"}
     _become(script, context.args)
 
 
@@ -121,7 +123,7 @@ def pack(
     from flamepy._package.selection import explain as explained
 
     with errors():
-        settings = resolve(project, {"engine": "local:"})
+        settings = resolve(project, {})
         if explain:
             decisions = explained(project, settings.excludes, settings.includes)
             if json:

@@ -32,7 +32,7 @@ def _connection() -> Any:
 
 
 def _embedded(connection: Any) -> bool:
-    return str(connection.endpoint).partition(":")[0] in ("local", "inline")
+    return not connection.capabilities().outlives_client
 
 
 @app.command("list")
