@@ -9,11 +9,8 @@ import json
 import logging
 import os
 import platform
-import threading
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
 
 import grpc
 
@@ -28,143 +25,35 @@ from flame_host.wire.flame.v1 import frontend_pb2, types_pb2
 
 log = logging.getLogger(__name__)
 
+R = TypeVar("R")
 _LIFE = {"STARTING": "ExecutorBinding", "READY": "ExecutorBound", "ENDING": "ExecutorUnbinding", "GONE": "ExecutorReleased"}
 
 
-class Bridge:
-    """From gRPC's threads into the event loop and back.
-
-    gRPC's own asyncio server does half as many calls. Here a thread waits for its call and for nothing else; all that have come in the
-    meantime are begun in one turn of the loop.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._inbox: deque[Callable[[], None]] = deque()
-        self._awake = False
-        self._tasks: set[asyncio.Task[None]] = set()
-
-    def begin(self, work: Callable[[], None]) -> None:
-        """Call it in the loop, soon."""
-        self._inbox.append(work)
-        if not self._awake:
-            self._awake = True
-            self._loop.call_soon_threadsafe(self._take)
-
-    def _take(self) -> None:
-        self._awake = False
-        while self._inbox:
-            self._inbox.popleft()()
-
-    def start(self, work: Coroutine[Any, Any, None], holder: list[asyncio.Task[None]] | None = None) -> None:
-        """Run it; the loop only remembers tasks that somebody else remembers."""
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        if holder is not None:
-            holder.append(task)
-
-    def ask(self, method: Callable[[Any], Awaitable[Any]], request: Any) -> Any:
-        """What the coroutine comes to; whatever it raises is raised here."""
-        answer = _Answer()
-
-        async def asked() -> None:
-            try:
-                answer.give(await method(request))
-            except BaseException as error:
-                answer.give(_Raised(error))
-
-        self.begin(lambda: self.start(asked()))
-        told = answer.wait()
-        if isinstance(told, _Raised):
-            raise told.error
-        return told
-
-
-@dataclass
-class _Raised:
-    error: BaseException
-
-
-class _Answer:
-    """One that a thread waits for."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-        self._told: Any = None
-
-    def give(self, told: Any) -> None:
-        self._told = told
-        self._lock.release()
-
-    def wait(self) -> Any:
-        self._lock.acquire()
-        return self._told
-
-
-def answering(method: Callable[[Any, Any], Awaitable[Any]]) -> Callable[[Frontend, Any, grpc.ServicerContext], Any]:
-    """A coroutine as a handler: a refusal, or a failure of ours, becomes a status."""
+def answering(method: Callable[..., Awaitable[R]]) -> Callable[..., Awaitable[R]]:
+    """A refusal, or a failure of ours, becomes a status."""
 
     @functools.wraps(method)
-    def answered(self: Frontend, request: Any, context: grpc.ServicerContext) -> Any:
+    async def answered(self: Frontend, request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> R:
         try:
-            return self.bridge.ask(functools.partial(method, self), request)
+            return await method(self, request)
         except FlameError as error:
-            context.abort(_status(error), str(error))
-        except asyncio.CancelledError:
-            context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
+            await _abort(context, error)
+            raise
 
     return answered
 
 
-def streaming(method: Callable[[Any, Any], AsyncIterator[Any]]) -> Callable[..., None]:
-    """An asynchronous generator as a handler that holds no thread: thousands may watch."""
-
-    @functools.wraps(method)
-    def streamed(self: Frontend, request: Any, context: grpc.ServicerContext, send: Callable[[Any], None]) -> None:
-        holder: list[asyncio.Task[None]] = []
-
-        async def pump() -> None:
-            try:
-                async for item in method(self, request):
-                    send(item)
-            except FlameError as error:
-                context.set_code(_status(error))
-                context.set_details(str(error))
-            except asyncio.CancelledError:
-                context.set_code(grpc.StatusCode.UNAVAILABLE)
-                context.set_details("the server is shutting down")
-            send(None)
-
-        def begin() -> None:
-            self.bridge.start(pump(), holder)
-
-        def cancel() -> None:
-            for task in holder:
-                task.cancel()
-
-        def gone() -> None:
-            self.bridge.begin(cancel)
-
-        if context.add_callback(gone):
-            self.bridge.begin(begin)
-
-    streamed.experimental_non_blocking = True  # type: ignore[attr-defined]  # gRPC calls it with a function that sends
-    return streamed
-
-
-def _status(error: FlameError) -> grpc.StatusCode:
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], error: FlameError) -> None:
+    status = "RESOURCE_EXHAUSTED" if isinstance(error, StoreFullError) else "INTERNAL"
     if isinstance(error, Refusal):
-        return grpc.StatusCode[error.status]
-    return grpc.StatusCode.RESOURCE_EXHAUSTED if isinstance(error, StoreFullError) else grpc.StatusCode.INTERNAL
+        status = error.status
+    await context.abort(grpc.StatusCode[status], str(error))
 
 
 class Frontend:
     """The service."""
 
-    def __init__(self, cluster: Cluster, node: str, bridge: Bridge) -> None:
-        self.bridge = bridge
+    def __init__(self, cluster: Cluster, node: str) -> None:
         self._cluster = cluster
         self._node = node
 
@@ -267,39 +156,45 @@ class Frontend:
 
     # ------------------------------------------------------------------------------------------------ tasks
 
-    def CreateTask(self, request: frontend_pb2.CreateTaskRequest, context: grpc.ServicerContext) -> types_pb2.Task:
+    @answering
+    async def CreateTask(self, request: frontend_pb2.CreateTaskRequest) -> types_pb2.Task:
         if not request.HasField("task"):
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "session spec")
+            raise invalid("session spec")
         task = request.task
-        session_id, data = task.session_id, task.input if task.HasField("input") else None
-        answer = _Answer()
+        answered: asyncio.Future[types_pb2.Task | FlameError] = asyncio.get_running_loop().create_future()
 
-        def create() -> None:
-            try:
-                self._cluster.create_task(session_id, data, answer.give)
-            except FlameError as error:
-                answer.give(error)
+        def answer(told: types_pb2.Task | FlameError) -> None:
+            if not answered.done():  # whoever asked may have gone
+                answered.set_result(told)
 
-        self.bridge.begin(create)
-        created: types_pb2.Task | FlameError = answer.wait()
-        if isinstance(created, FlameError):
-            context.abort(_status(created), str(created))
-        return created
+        self._cluster.create_task(task.session_id, task.input if task.HasField("input") else None, answer)
+        told = await answered
+        if isinstance(told, FlameError):
+            raise told
+        return told
 
     @answering
     async def GetTask(self, request: frontend_pb2.GetTaskRequest) -> types_pb2.Task:
         return self._cluster.get_task(request.session_id, _number(request.task_id))
 
-    @streaming
-    async def WatchTask(self, request: frontend_pb2.WatchTaskRequest) -> AsyncIterator[types_pb2.Task]:
-        async for task in self._cluster.watch_task(request.session_id, _number(request.task_id)):
-            yield task
+    async def WatchTask(
+        self, request: frontend_pb2.WatchTaskRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[types_pb2.Task]:
+        try:
+            async for task in self._cluster.watch_task(request.session_id, _number(request.task_id)):
+                yield task
+        except FlameError as error:
+            await _abort(context, error)
 
-    @streaming
-    async def ListTask(self, request: frontend_pb2.ListTaskRequest) -> AsyncIterator[types_pb2.Task]:
-        for task in self._cluster.list_tasks(request.session_id):
-            yield task
-            await asyncio.sleep(0)  # a long list is not everybody's wait
+    async def ListTask(
+        self, request: frontend_pb2.ListTaskRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[types_pb2.Task]:
+        try:
+            for task in self._cluster.list_tasks(request.session_id):
+                yield task
+                await asyncio.sleep(0)  # a long list is not everybody's wait
+        except FlameError as error:
+            await _abort(context, error)
 
 
 async def _result(work: Awaitable[None]) -> types_pb2.Result:
@@ -357,18 +252,20 @@ def _number(task_id: str) -> int:
     return int(task_id)
 
 
-class TokenCheck(grpc.ServerInterceptor):
+class TokenCheck(grpc.aio.ServerInterceptor):
     """Refuses whoever does not present the token."""
 
     def __init__(self, token: str) -> None:
         self._wanted = f"Bearer {token}".encode()
 
-        def refuse(request: Any, context: grpc.ServicerContext) -> None:
-            context.abort(grpc.StatusCode.UNAUTHENTICATED, "this server wants a token: authorization: Bearer …")
+        async def refuse(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "this server wants a token: authorization: Bearer …")
 
         self._refusal: Any = grpc.unary_unary_rpc_method_handler(refuse)
 
-    def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
+    async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         given = next((value for name, value in details.invocation_metadata or () if name == "authorization"), b"")
         given = given.encode() if isinstance(given, str) else given
-        return continuation(details) if hmac.compare_digest(given, self._wanted) else self._refusal
+        if hmac.compare_digest(given, self._wanted):
+            return await continuation(details)
+        return self._refusal

@@ -12,7 +12,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from flame_host.serve import objects as object_files
 from flame_host.serve import store as store_files
 from flame_host.serve.cluster import Cluster
 from flame_host.serve.executors import Executors, make_host
-from flame_host.serve.frontend import Bridge, Frontend, TokenCheck
+from flame_host.serve.frontend import Frontend, TokenCheck
 from flame_host.serve.health import Health
 from flame_host.serve.objects import Objects
 from flame_host.serve.settings import ServerSettings, host_and_port, joined
@@ -36,8 +35,7 @@ log = logging.getLogger(__name__)
 
 _STORE = "cluster.db"
 _FRAMING = 64 << 10
-_CALLS = 64
-"""Under way at a time, of those that change something or look something up; watching is none."""
+_END_SECONDS = 10.0
 
 
 class Server:
@@ -97,10 +95,9 @@ class Server:
         self._cluster = Cluster(store, executors, limits, settings.node)
         self._ends.callback(self._cluster.close)
         self._cluster.restore()
-        frontend: Any = Frontend(self._cluster, settings.node, Bridge(asyncio.get_running_loop()))
-        frontend_pb2_grpc.add_FrontendServicer_to_server(frontend, self._grpc)
+        frontend_pb2_grpc.add_FrontendServicer_to_server(Frontend(self._cluster, settings.node), self._grpc)
         self._watch = asyncio.create_task(self._cluster.watch())
-        self._grpc.start()
+        await self._grpc.start()
         if settings.health:
             try:
                 await self._health.start(settings.health)
@@ -117,8 +114,8 @@ class Server:
             self._cluster.close()
             await asyncio.sleep(0)
         if self._grpc is not None:
-            stopped, self._grpc = self._grpc.stop(0.5), None
-            await asyncio.to_thread(stopped.wait, 5.0)
+            await self._grpc.stop(0.5)
+            self._grpc = None
         if self._watch is not None:
             self._watch.cancel()
         if self._cluster is not None:
@@ -193,9 +190,8 @@ class Server:
             ("grpc.max_send_message_length", 2 * limit + _FRAMING),  # a task's input and output in one
             ("grpc.so_reuseport", 0),
         ]
-        interceptors: list[grpc.ServerInterceptor] = [TokenCheck(self.settings.token)] if self.settings.token else []
-        threads = ThreadPoolExecutor(_CALLS, thread_name_prefix="flame-frontend")
-        server = grpc.server(threads, options=options, interceptors=interceptors)
+        interceptors = [TokenCheck(self.settings.token)] if self.settings.token else []
+        server = grpc.aio.server(options=options, interceptors=interceptors)
         address = self.settings.listen
         if address.startswith("unix:"):
             path = Path(address.removeprefix("unix:").removeprefix("//")).absolute()
