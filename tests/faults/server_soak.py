@@ -74,11 +74,10 @@ class Load:
 
     def _objects(self, name: str) -> None:
         batch = pyarrow.RecordBatch.from_pydict({"version": pyarrow.array([0], pyarrow.uint64()), "data": pyarrow.array([b"x" * 1000])})
-        for descriptor in ("flmrun/%s/object" % name, "PATCH:flmrun/%s/object" % name):
-            make = (
-                pyarrow.flight.FlightDescriptor.for_command if descriptor.startswith("PATCH") else pyarrow.flight.FlightDescriptor.for_path
-            )
-            writer, reader = self._flight.do_put(make(descriptor.encode()), batch.schema)
+        key = f"flmrun/{name}/object"
+        kinds = pyarrow.flight.FlightDescriptor
+        for descriptor in (kinds.for_path(key), kinds.for_command(f"PATCH:{key}")):
+            writer, reader = self._flight.do_put(descriptor, batch.schema)
             writer.write_batch(batch)
             writer.done_writing()
             assert reader.read() is not None
