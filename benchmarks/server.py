@@ -69,7 +69,7 @@ class BareAsync(FrontendServicer):
 async def frontend_rate(address: str, session: str, calls: int, at_once: int) -> float:
     """Durable creations of tasks a second, whose session has no executor: the path of a message, and nothing behind it."""
     async with grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
-        stub = FrontendStub(channel)
+        stub: Any = FrontendStub(channel)  # type: ignore[arg-type]  # the generated types know of the blocking kind only
         request = frontend_pb2.CreateTaskRequest(task=types_pb2.TaskSpec(session_id=session, input=b"x" * 200))
         left = iter(range(calls))
 

@@ -92,7 +92,8 @@ class Served:
         """What another executor of the session goes on from."""
         import cloudpickle
 
-        return _PICKLED + cloudpickle.dumps({"execution_object": self.target, "stateful": True}, protocol=cloudpickle.DEFAULT_PROTOCOL)
+        kept = {"execution_object": self.target, "stateful": True}
+        return _PICKLED + bytes(cloudpickle.dumps(kept, protocol=cloudpickle.DEFAULT_PROTOCOL))
 
 
 def _context_of(stored: bytes) -> Any:
@@ -130,4 +131,4 @@ def _encoded(value: Any) -> bytes:
             return REFERENCE + put_object(os.environ["FLAME_APPLICATION"] + "/" + os.environ["FLAME_SESSION"], value).encode()
     import cloudpickle
 
-    return _PICKLED + cloudpickle.dumps(value, protocol=cloudpickle.DEFAULT_PROTOCOL)
+    return _PICKLED + bytes(cloudpickle.dumps(value, protocol=cloudpickle.DEFAULT_PROTOCOL))
