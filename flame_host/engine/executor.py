@@ -16,10 +16,11 @@ from flame_host.api import Task, WorkerStartError
 from flame_host.engine.link import Link
 from flame_host.engine.outbox import Outbox
 from flame_host.engine.shares import Share
-from flame_host.worker.process import WorkerExit, WorkerProcess
+from flame_host.worker.process import WorkerExit
 from flame_host.worker.runtime.channel import CANCEL, ERROR, HEADER, READY, RECALL, START, STOP, credit, encode
 
 if TYPE_CHECKING:
+    from flame_host.engine.launcher import Process
     from flame_host.engine.session import LocalSession
 
 _DEATH_NOTICE = 2.0  # seconds to wait for the exit status of a worker whose socket has closed
@@ -49,7 +50,7 @@ class Executor(Link):
         self.life = Life.STARTING
         self.kill_reason: Exception | None = None
         self.kill_task: Task | None = None
-        self.process: WorkerProcess | None = None
+        self.process: Process | None = None
         self.gone = threading.Event()
         self._life = threading.RLock()  # a finalizer may kill it while this thread does something to it
         self._control: Outbox | None = None
@@ -194,7 +195,7 @@ class Executor(Link):
         self._finish(process)
         self.gone.set()
 
-    def _finish(self, process: WorkerProcess) -> None:
+    def _finish(self, process: Process) -> None:
         """The worker is gone: say what happened to its tasks."""
         how = process.how_it_ended()
         if self._abandoned is not None:
@@ -215,7 +216,7 @@ class Executor(Link):
         else:
             self.session.executor_failed(self, self._problem or self._stillborn(process, how, said), how)
 
-    def _stillborn(self, process: WorkerProcess, how: WorkerExit, said: str) -> WorkerStartError:
+    def _stillborn(self, process: Process, how: WorkerExit, said: str) -> WorkerStartError:
         return WorkerStartError(
             f"worker {process.pid or ''} {how.words} before it was ready" + (f"; it printed:\n{said}" if said else ""),
             hint=f"try  {self.session.python} -I -c 'pass'  to see whether the interpreter starts",

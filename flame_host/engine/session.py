@@ -41,7 +41,7 @@ from flame_host.worker.runtime.channel import CALL, HEADER, INLINE_LIMIT, SPIN, 
 
 if TYPE_CHECKING:
     from flame_host.api import CallOptions
-    from flame_host.engine.local import LocalConnection
+    from flame_host.engine.local import WorkerConnection
 
 _RECALL_AFTER = 0.02  # seconds the running task may keep others waiting behind it
 _GATHER = 64  # queued frames worth a write of their own while the worker is busy
@@ -64,7 +64,7 @@ class LocalSession:
 
     start_timeout = 120.0
 
-    def __init__(self, spec: SessionSpec, application: Application, connection: LocalConnection) -> None:
+    def __init__(self, spec: SessionSpec, application: Application, connection: WorkerConnection) -> None:
         self.session_id = spec.session_id
         self.spec = spec
         self.application = application
@@ -246,7 +246,7 @@ class LocalSession:
 
     def start_order(self, executor: Executor) -> tuple[dict[str, Any], tuple[str, bytes, tuple[Buffer, ...]]]:
         order = self._connection.launcher.start_order(self.application)
-        order["variables"]["FLAME_SESSION"] = self.session_id
+        order["variables"] = {**order.get("variables", {}), "FLAME_SESSION": self.session_id}
         order["name"] = f"{self.application.name}/{self.session_id}"
         order["instantiate"] = self.spec.instantiate and not self._states
         order["limits"] = self._rlimits

@@ -1,0 +1,51 @@
+"""A connection to a Ray cluster."""
+
+from __future__ import annotations
+
+from flame_engine_ray.cluster import Cluster, Endpoint
+from flame_engine_ray.launcher import RayLauncher
+from flame_host.api import ConfigError, HostServices, Resources, Session, SessionSpec
+from flame_host.transport import Share, SharedObjects, WorkerConnection
+
+
+class RayConnection(WorkerConnection):
+    """Sessions of ours on executors that Ray places."""
+
+    def __init__(self, endpoint: str, services: HostServices) -> None:
+        self._cluster = Cluster(Endpoint.parse(endpoint))
+        super().__init__(
+            endpoint,
+            services,
+            lambda supervisor, io: RayLauncher(self._cluster, services, supervisor, io, self.make_room),
+            objects=SharedObjects(services.cache("local").open("local:")),
+            shares=_Room(self._cluster),
+            cores=self._cluster.cores,
+        )
+
+    def open_session(self, spec: SessionSpec) -> Session:
+        if spec.priority:
+            raise ConfigError(
+                "priority= orders the services that wait for room; on a Ray cluster Ray decides who is next, and knows none",
+                hint="leave it out; single calls have a priority of their own: svc.options(priority=…)",
+            )
+        return super().open_session(spec)
+
+    def close(self) -> None:
+        super().close()
+        self._cluster.close()
+
+
+class _Room:
+    """Ray hands out what executors need; here it is only known who has what. See `flame_host.transport.Room`."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.check = cluster.check
+
+    def take(self, who: object, wanted: Resources, priority: int) -> Share | None:
+        return Share(wanted, ())
+
+    def leave(self, who: object) -> None:
+        """Nobody waits here."""
+
+    def give_back(self, share: Share) -> None:
+        """Ray has it back when the actor ends."""

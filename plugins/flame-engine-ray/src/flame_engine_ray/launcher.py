@@ -1,0 +1,137 @@
+"""Starting executors: an actor where Ray finds room, our host in it, and a worker in that."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.exceptions import RayError
+
+from flame_engine_ray.bundle import bundle, providers_of
+from flame_engine_ray.messages import Order, read
+from flame_engine_ray.worker import RayWorker
+from flame_host.api import ClosedError, Event, WorkerStartError
+from flame_host.transport import export_package
+
+if TYPE_CHECKING:
+    from flame_engine_ray.cluster import Cluster
+    from flame_host.api import Application, HostServices
+    from flame_host.transport import Loop
+
+_LOOK_AGAIN = 0.5  # seconds between looks at whether anybody still wants what is being started
+
+
+class RayLauncher:
+    """See `flame_host.transport.Launching`.
+
+    Args:
+        make_room: called while a session waits for its share of the cluster.
+    """
+
+    def __init__(self, cluster: Cluster, services: HostServices, supervisor: Loop, io: Loop, make_room: Callable[[Any], None]) -> None:
+        self._cluster = cluster
+        self._services = services
+        self._supervisor = supervisor
+        self._io = io
+        self._make_room = make_room
+        self._lock = threading.Lock()
+        self._workers: dict[Any, RayWorker] = {}
+        self._actors: set[Any] = set()
+        self._packages: dict[str, Any] = {}
+        self._pythons: dict[str, str] = {}
+        self._closed = False
+
+    def spawn(self, session: Any, executor: Any) -> RayWorker:
+        if self._closed:
+            raise ClosedError("the connection is closed")
+        application: Application = session.application
+        carried = bundle(providers_of(application.plan, self._services.capabilities()))
+        actor = self._cluster.start_actor(session.spec.resources)
+        self._actors.add(actor)
+        try:
+            boarded = actor.board.remote(carried.digest, [self._cluster.keep(carried.digest, lambda: carried.content)])
+            order = pickle.dumps(tuple(Order(application, session.session_id, executor.number)))
+            begun = actor.begin.remote(order, self._package(application))
+            worker = RayWorker(actor, executor, self._services, self._io, self._supervisor)
+            self._workers[executor] = worker
+            worker.watch()
+            self._await(boarded, session, executor, waits_for_room=True)
+            facts = self._await(begun, session, executor)
+        except BaseException:
+            self._forget(executor, actor)
+            raise
+        worker.pid = facts["pid"]
+        self._pythons[application.name] = facts["python"]
+        return worker
+
+    def _await(self, reference: Any, session: Any, executor: Any, *, waits_for_room: bool = False) -> dict[str, Any]:
+        """The answer; given up when nobody wants it any more."""
+        since = time.monotonic()
+        told = False
+        while not ray.wait([reference], timeout=_LOOK_AGAIN)[0]:
+            if self._closed or executor.life > 1:
+                raise ClosedError(f"session {session.session_id} was closed before its executor had started")
+            if waits_for_room:
+                self._make_room(session)
+                if not told and time.monotonic() - since > 10:
+                    told = True
+                    self._services.observe(Event("executor.waiting", time.time(), session.session_id, 0, "for room in the Ray cluster"))
+        try:
+            return read(ray.get(reference))
+        except RayError as error:
+            raise WorkerStartError(f"the executor's actor was lost while it started ({type(error).__name__}: {error})") from error
+
+    def _package(self, application: Application) -> list[Any]:
+        """A list of the reference to what of its package stands on this machine, if anything does."""
+        package = application.package
+        if package is None:
+            return []
+        with self._lock:
+            if package.digest not in self._packages or not package.digest:
+                data = export_package(self._services.root, package)
+                self._packages[package.digest] = None if data is None else ray.put(data)
+            reference = self._packages[package.digest]
+        return [] if reference is None else [reference]
+
+    def start_order(self, application: Application) -> dict[str, Any]:
+        """The node says all of it."""
+        return {}
+
+    def python_of(self, application: Application) -> str:
+        return self._pythons.get(application.name, "python")
+
+    def release(self, executor: Any) -> str:
+        worker = self._workers.get(executor)
+        self._forget(executor, worker.actor if worker is not None else None)
+        return worker.tail if worker is not None else ""
+
+    def _forget(self, executor: Any, actor: Any) -> None:
+        worker = self._workers.pop(executor, None)
+        self._actors.discard(actor)
+        if worker is not None:
+            worker.close()
+        elif actor is not None:
+            with contextlib.suppress(RayError):
+                ray.kill(actor)
+
+    def renew(self, application: Application) -> None:
+        """Each executor provisions for itself."""
+
+    def release_environment(self, application: str) -> None:
+        """Each executor has a lease of its own, which ends with it."""
+
+    def end_workers(self) -> None:
+        self._closed = True
+        for actor in list(self._actors):
+            with contextlib.suppress(RayError):
+                ray.kill(actor)
+
+    def close(self) -> None:
+        for executor in list(self._workers):
+            self._forget(executor, self._workers[executor].actor)
+        self._packages.clear()
