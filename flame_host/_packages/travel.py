@@ -92,4 +92,3 @@ def _parts(data: memoryview) -> list[memoryview]:
     if not parts:
         raise PackageError("a package has arrived empty")
     return parts
-

@@ -39,18 +39,23 @@ class Executor:
         """Provision and start; ``package`` is a list of its reference, or empty."""
         return self._node.begin(order, package)
 
-    def exchange(self, number: int, data: Any, segments: Any) -> Any:
-        return self._node.exchange(number, data, segments)
+    def exchange(self, executor: int, number: int, data: Any, segments: Any) -> Any:
+        seat = self._node.seat(executor)
+        return (-1, b"", (), 0, False, False, b"") if seat is None else seat.exchange(number, data, segments)
 
     def watch(self) -> Any:
         self._ready.wait()
         return self._node.watch()
 
-    def control(self, data: bytes) -> None:
-        self._node.control(data)
+    def control(self, executor: int, data: bytes) -> None:
+        seat = self._node.seat(executor)
+        if seat is not None:
+            seat.control(data)
 
-    def kill(self) -> None:
-        self._node.kill()
+    def kill(self, executor: int) -> None:
+        seat = self._node.seat(executor)
+        if seat is not None:
+            seat.kill()
 
 
 def _go_aboard(digest: str, bundle: Any) -> None:

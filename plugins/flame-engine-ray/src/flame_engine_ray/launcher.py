@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import pickle
 import threading
 import time
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from flame_host.api import Application, HostServices
     from flame_host.transport import Loop
 
+_SPARE = 30.0  # seconds that an actor without a worker is kept
 _LOOK_AGAIN = 0.5  # seconds between looks at whether anybody still wants what is being started
 
 
@@ -41,7 +43,9 @@ class RayLauncher:
         self._make_room = make_room
         self._lock = threading.Lock()
         self._workers: dict[Any, RayWorker] = {}
-        self._actors: set[Any] = set()
+        self._actors: dict[Any, tuple[str, Any]] = {}
+        self._spare = Spare(max(4, cluster.cores), supervisor.later)
+        self._numbers = itertools.count(1)
         self._packages: dict[str, Any] = {}
         self._pythons: dict[str, str] = {}
         self._closed = False
@@ -51,19 +55,26 @@ class RayLauncher:
             raise ClosedError("the connection is closed")
         application: Application = session.application
         carried = bundle(providers_of(application.plan, self._services.capabilities()))
-        actor = self._cluster.start_actor(session.spec.resources)
-        self._actors.add(actor)
-        try:
+        kind = (carried.digest, session.spec.resources)
+        number = next(self._numbers)
+        order = pickle.dumps(tuple(Order(application, session.session_id, number)))
+        package = self._package(application)
+        actor = self._spare.take(kind)
+        fresh = actor is None
+        if fresh:
+            actor = self._cluster.start_actor(session.spec.resources)
             boarded = actor.board.remote(carried.digest, [self._cluster.keep(carried.digest, lambda: carried.content)])
-            order = pickle.dumps(tuple(Order(application, session.session_id, executor.number)))
-            begun = actor.begin.remote(order, self._package(application))
-            worker = RayWorker(actor, executor, self._services, self._io, self._supervisor)
-            self._workers[executor] = worker
+        self._actors[actor] = kind
+        worker = RayWorker(actor, number, executor, self._services, self._io, self._supervisor)
+        self._workers[executor] = worker
+        try:
+            begun = actor.begin.remote(order, package)
             worker.watch()
-            self._await(boarded, session, executor, waits_for_room=True)
+            if fresh:
+                self._await(boarded, session, executor, waits_for_room=True)
             facts = self._await(begun, session, executor)
         except BaseException:
-            self._forget(executor, actor)
+            self._forget(executor)
             raise
         worker.pid = facts["pid"]
         self._pythons[application.name] = facts["python"]
@@ -107,17 +118,17 @@ class RayLauncher:
 
     def release(self, executor: Any) -> str:
         worker = self._workers.get(executor)
-        self._forget(executor, worker.actor if worker is not None else None)
+        self._forget(executor)
         return worker.tail if worker is not None else ""
 
-    def _forget(self, executor: Any, actor: Any) -> None:
+    def _forget(self, executor: Any) -> None:
         worker = self._workers.pop(executor, None)
-        self._actors.discard(actor)
-        if worker is not None:
-            worker.close()
-        elif actor is not None:
-            with contextlib.suppress(RayError):
-                ray.kill(actor)
+        if worker is None:
+            return
+        kind = self._actors.pop(worker.actor, None)
+        worker.close()
+        if kind is None or kind[1] is not None or not worker.leaves_actor or not self._spare.keep(kind, worker.actor):
+            end(worker.actor)
 
     def renew(self, application: Application) -> None:
         """Each executor provisions for itself."""
@@ -127,11 +138,60 @@ class RayLauncher:
 
     def end_workers(self) -> None:
         self._closed = True
+        self._spare.close()
         for actor in list(self._actors):
-            with contextlib.suppress(RayError):
-                ray.kill(actor)
+            end(actor)
 
     def close(self) -> None:
         for executor in list(self._workers):
-            self._forget(executor, self._workers[executor].actor)
+            self._forget(executor)
         self._packages.clear()
+
+
+class Spare:
+    """Actors whose worker has ended, kept for a moment: to start one takes Ray a second or more. Those that hold a part of the cluster
+    are not kept."""
+
+    def __init__(self, most: int, later: Callable[[float, Callable[[], object]], object]) -> None:
+        self._most = most
+        self._later = later
+        self._actors: list[tuple[object, Any]] = []
+        self._lock = threading.Lock()
+
+    def take(self, kind: object) -> Any | None:
+        with self._lock:
+            for entry in self._actors:
+                if entry[0] == kind:
+                    self._actors.remove(entry)
+                    return entry[1]
+        return None
+
+    def keep(self, kind: object, actor: Any) -> bool:
+        """Whether there was room for it."""
+        entry = (kind, actor)
+        with self._lock:
+            if len(self._actors) >= self._most:
+                return False
+            self._actors.append(entry)
+        self._later(_SPARE, lambda: self._drop(entry))
+        return True
+
+    def _drop(self, entry: tuple[object, Any]) -> None:
+        with self._lock:
+            if not any(other is entry for other in self._actors):
+                return
+            self._actors.remove(entry)
+        end(entry[1])
+
+    def close(self) -> None:
+        with self._lock:
+            self._most = 0
+            actors, self._actors = self._actors, []
+        for _, actor in actors:
+            end(actor)
+
+
+def end(actor: Any) -> None:
+    """With all that runs in it; nothing is asked of one that is gone already."""
+    with contextlib.suppress(RayError):
+        ray.kill(actor)

@@ -1,40 +1,27 @@
-"""An executor's side on its node: our host provisions, and the worker's channels are served call by call."""
+"""An actor's side: our host, which provisions, starts workers, and tells what happens."""
 
 from __future__ import annotations
 
-import array
-import fcntl
-import json
 import os
 import pickle
-import select
-import socket
 import sys
-import termios
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from flame_engine_ray.messages import End, News, Order, nothing, written
+from flame_engine_ray.seat import Seat
 from flame_host import Host
-from flame_host.api import Event, LogRecord, PackageRef
-from flame_host.transport import HEADER, START, Launcher, Loop, MemorySegment, Share, decode, encode, import_package
+from flame_host.api import Application, Capabilities, Event, FlameError, LogRecord, PackageRef
+from flame_host.transport import Launcher, Loop, import_package
 
-_READ = 1 << 20
-_ANCILLARY = socket.CMSG_SPACE(253 * array.array("i").itemsize)
-_DESCRIPTORS_A_MESSAGE = 200
 _GATHER = 0.01  # seconds that output waits for company
 
 
 class Node:
-    """One worker and the way to it; see `flame_host.transport.Seat`.
-
-    Threads: Ray calls `exchange` from two, `watch` from one, everything else from one; the supervisor's loop reads output and ends.
-    """
-
-    share: Share | None = None
-    number = 0
+    """Our host in an actor: it serves one executor after another, so that the next one need not wait for Ray to start a process."""
 
     def __init__(self) -> None:
         self._host = Host()
@@ -43,167 +30,38 @@ class Node:
         self._supervisor = Loop("flame-supervisor")
         self._io = Loop("flame-io")
         self._launcher = Launcher(self._host, self._supervisor, self._io)
-        self._process: Any = None
-        self._order: dict[str, Any] = {}
-        # sending
-        self._turn = threading.Condition()
-        self._expected = 0
-        self._first: bytearray | None = bytearray()
-        self._first_segments: list[MemorySegment] = []
-        # answers
-        self._reading = threading.Lock()
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._buffer = bytearray(_READ)
-        self._waits = False
-        self._replies = 0
-        self._closed = False
-        self._ending = False
-        # news
+        self._seat: Seat | None = None
         self._news = threading.Condition()
         self._logs: list[LogRecord] = []
         self._events: list[Event] = []
         self._end: tuple[tuple[Any, ...], End] | None = None
-
-    # ------------------------------------------------------------------------------------------------ begin
 
     def facts(self) -> bytes:
         """What this node can do; installers that find no tool here are left out."""
         return written({"capabilities": capabilities(self._host), "version": sys.version.split()[0]})
 
     def begin(self, order: bytes, package: Sequence[Any]) -> bytes:
-        """Provision, and start the worker; what follows goes through `exchange`."""
+        """Provision, and start the worker; what follows goes through its seat."""
         try:
-            application, self.session_id, self.number = Order(*pickle.loads(order))
+            application, session_id, number = Order(*pickle.loads(order))
             if package and application.package is not None:
                 application = self._with_package(application, application.package, package[0])
-            self.application = application
-            self._process = self._launcher.spawn(self, self)
-            self._order = self._launcher.start_order(application)
-            self._poll = select.poll()
-            self._poll.register(self._process.data, select.POLLIN)
-            self._poll.register(self._wake, select.POLLIN)
+            with self._news:
+                self._end = None
+            self._seat = Seat(self._launcher, self._supervisor, application, session_id, number, self._ended)
             return written({"pid": os.getpid(), "python": self._launcher.python_of(application)})
         except BaseException as error:
             return written(error)
 
-    def _with_package(self, application: Any, package: PackageRef, reference: Any) -> Any:
-        from dataclasses import replace
+    def seat(self, number: int) -> Seat | None:
+        """That of the executor of this number; None for one that has ended."""
+        seat = self._seat
+        return seat if seat is not None and seat.number == number else None
 
+    def _with_package(self, application: Application, package: PackageRef, reference: Any) -> Application:
         import ray
 
         return replace(application, package=import_package(self._host.root, package, partial(ray.get, reference)))
-
-    # ------------------------------------------------------------------------------------------------ calls
-
-    def exchange(self, number: int, data: bytes, segments: Sequence[Any]) -> tuple[Any, ...]:
-        """Hand frames to the worker, in the order in which the exchanges are numbered, and wait for what it has to say.
-
-        Only the newest waits; an older one returns with nothing as soon as the next has come.
-        """
-        with self._turn:
-            while self._expected != number:
-                self._turn.wait()
-            if data:
-                self._send(data, [MemorySegment.of(memoryview(segment)) for segment in segments])
-            self._expected += 1
-            self._turn.notify_all()
-            if self._waits:  # set before the count is looked at
-                os.eventfd_write(self._wake, 1)
-        return self._answers(number)
-
-    def control(self, data: bytes) -> None:
-        try:
-            self._process.control.sendall(data)
-        except OSError:  # it is gone, which `watch` says
-            pass
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-
-    def _send(self, data: bytes, segments: list[MemorySegment]) -> None:
-        if self._first is not None:
-            self._first += data
-            self._first_segments += segments
-            start = self._whole_start(self._first)
-            if start is None:
-                return
-            data, segments = start
-            self._first, self._first_segments = None, []
-        sock = self._process.data
-        try:
-            view = memoryview(data)
-            for first in range(0, len(segments), _DESCRIPTORS_A_MESSAGE):  # ahead of the frames that use them
-                rights = array.array("i", [segment.fd for segment in segments[first : first + _DESCRIPTORS_A_MESSAGE]])
-                sock.sendmsg([view[:1]], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)])
-                view = view[1:]
-            sock.sendall(view)
-        except OSError:
-            pass
-
-    def _whole_start(self, data: bytearray) -> tuple[bytes, list[MemorySegment]] | None:
-        """START, with what only this node knows, once all of it is here; it is the first frame, after those of its descriptors."""
-        offset = 0
-        while len(data) - offset >= HEADER.size:
-            kind, flags, extra, number, length = HEADER.unpack_from(data, offset)
-            stop = offset + HEADER.size + length
-            if kind != START:
-                offset = stop
-                continue
-            if stop > len(data):
-                return None
-            body = bytes(data[offset + HEADER.size : stop])
-            content, _, references = decode((kind, flags, extra, number, body, self._first_segments))
-            given = json.loads(content if isinstance(content, (bytes, bytearray)) else content.view())
-            order = {**self._order, **given, "variables": {**self._order["variables"], **given["variables"]}}
-            frame, again = encode(START, number, json.dumps(order).encode(), (), references)
-            return frame + bytes(data[stop:]), list(again)
-        return None
-
-    # ------------------------------------------------------------------------------------------------ answers
-
-    def _answers(self, number: int) -> tuple[Any, ...]:
-        with self._reading:
-            self._waits = True
-            while not self._closed and not self._ending and number == self._expected - 1:
-                ready = {fd for fd, _ in self._poll.poll()}
-                if self._wake in ready:
-                    os.eventfd_read(self._wake)
-                if self._process.data.fileno() in ready:
-                    self._waits = False
-                    return self._reply(*self._received())
-            self._waits = False
-        return nothing()
-
-    def _received(self) -> tuple[bytes, list[MemorySegment]]:
-        """What there is, without waiting."""
-        pieces: list[bytes] = []
-        segments: list[MemorySegment] = []
-        size = 0
-        while size < _READ:
-            try:
-                count, ancillary, _, _ = self._process.data.recvmsg_into([self._buffer], _ANCILLARY, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                break
-            except OSError:
-                count, ancillary = 0, []
-            for level, kind, content in ancillary:
-                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                    descriptors = array.array("i")
-                    descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
-                    segments += map(MemorySegment.adopted, descriptors)
-            if not count:
-                self._closed = True
-                break
-            pieces.append(bytes(memoryview(self._buffer)[:count]))
-            size += count
-        return b"".join(pieces), segments
-
-    def _reply(self, data: bytes, segments: list[MemorySegment]) -> tuple[Any, ...]:
-        order = self._replies
-        self._replies += 1
-        rests = self._process.at_rest and not _unread(self._process.data)
-        return (order, data, [bytes(segment.view()) for segment in segments], self._process.begun, rests, self._closed, b"")
 
     # ------------------------------------------------------------------------------------------------ news
 
@@ -228,36 +86,15 @@ class Node:
             self._events.append(event)
             self._news.notify_all()
 
-    def process_ended(self) -> None:
-        """In the supervisor's thread."""
-        self._ending = True
-        os.eventfd_write(self._wake, 1)
-        self._supervisor.call(self._finish)
-
-    def _finish(self) -> None:
-        process = self._process
-        with self._reading:
-            data, segments = b"", []
-            while not self._closed:
-                more, and_these = self._received()
-                if not more and not self._closed:
-                    break
-                data, segments = data + more, segments + and_these
-            self._closed = True
-            reply = self._reply(data, segments)
-            how, deaf = process.how_it_ended(), process.deaf
-        tail = self._launcher.release(self)
+    def _ended(self, reply: tuple[Any, ...], end: End) -> None:
         with self._news:
-            self._end = (reply, End(how.words, how.code, how.signal, deaf, tail))
+            self._seat = None
+            self._end = (reply, end)
             self._news.notify_all()
 
 
-def capabilities(host: Host) -> Any:
+def capabilities(host: Host) -> Capabilities:
     """The host's, without installers whose tool is not there."""
-    from dataclasses import replace
-
-    from flame_host.api import FlameError
-
     offered = host.capabilities()
     working = []
     for installer in offered.of("installers"):
@@ -267,8 +104,3 @@ def capabilities(host: Host) -> Any:
             continue
         working.append(installer)
     return replace(offered, families={**offered.families, "installers": working})
-
-
-def _unread(sock: socket.socket) -> int:
-    """Bytes that the worker has not taken yet."""
-    return int.from_bytes(fcntl.ioctl(sock, termios.TIOCOUTQ, b"\0\0\0\0"), sys.byteorder)

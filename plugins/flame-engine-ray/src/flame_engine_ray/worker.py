@@ -39,8 +39,9 @@ class RayWorker:
         pid: of the actor, where the worker's is not known. tail: the last of what the worker printed, once it has ended.
     """
 
-    def __init__(self, actor: Any, executor: Any, services: HostServices, io: Loop, supervisor: Loop) -> None:
+    def __init__(self, actor: Any, number: int, executor: Any, services: HostServices, io: Loop, supervisor: Loop) -> None:
         self.actor = actor
+        self.number = number
         self.pid = 0
         self.at_rest = True
         self.deaf = False
@@ -121,7 +122,7 @@ class RayWorker:
         self._sent += 1
         self._under_way += 1
         self._used = True
-        self._call(self.actor.exchange, number, data, segments).add_done_callback(self._answered)
+        self._call(self.actor.exchange, self.number, number, data, segments).add_done_callback(self._answered)
 
     def _call(self, method: Any, *arguments: Any) -> Any:
         return method.remote(*arguments).future()
@@ -135,7 +136,7 @@ class RayWorker:
         except OSError:
             data = b""
         if data:
-            self.actor.control.remote(data)
+            self.actor.control.remote(self.number, data)
         else:
             self._io.forget(self._far_control.fileno())
 
@@ -243,7 +244,7 @@ class RayWorker:
     def kill(self) -> None:
         if self.gone.is_set():
             return
-        self.actor.kill.remote()
+        self.actor.kill.remote(self.number)
         self._supervisor.later(_KILLING, self._end_actor)
 
     def _end_actor(self) -> None:
@@ -254,12 +255,14 @@ class RayWorker:
     def how_it_ended(self) -> WorkerExit:
         return self._how
 
+    @property
+    def leaves_actor(self) -> bool:
+        """Whether its worker has ended and the actor can have another: nothing of this one is under way to it."""
+        return self.gone.is_set() and not self._lost and not self._under_way
+
     def close(self) -> None:
-        """Let go of everything, the actor too."""
         for sock in (self._far, self._far_control):
             self._io.forget(sock.fileno())
-        with contextlib.suppress(RayError):
-            ray.kill(self.actor)
         for sock in (self.data, self.control, self._far, self._far_control):
             sock.close()
 
