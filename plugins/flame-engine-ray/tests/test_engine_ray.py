@@ -15,5 +15,5 @@ class TestTheRayEngine(EngineContract):
         return RayEngine()
 
     @pytest.fixture
-    def endpoint(self) -> str:
-        return "ray:auto"
+    def endpoint(self, ray_endpoint: str) -> str:
+        return ray_endpoint

@@ -13,7 +13,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from typing import NamedTuple
@@ -38,11 +38,12 @@ class Bundle(NamedTuple):
 
 
 def providers_of(plan: Plan, offered: Capabilities) -> frozenset[str]:
-    """The distributions of what was agreed on."""
+    """The distributions of what was agreed on, and of every installer: which of them has its tool, a node says."""
     chosen = {
-        "stores": {plan.store}, "archivers": {plan.archiver}, "installers": {plan.installer}, "caches": {plan.cache},
+        "stores": {plan.store}, "archivers": {plan.archiver}, "caches": {plan.cache},
         "serializers": {format.partition("/")[0] for format in plan.serializers},
     }  # fmt: skip
+    chosen["installers"] = {one.name for one in offered.of("installers")}
     return frozenset(
         one.distribution for family, names in chosen.items() for one in offered.of(family) if one.name in names and one.distribution
     )
@@ -64,7 +65,7 @@ def bundle(distributions: frozenset[str]) -> Bundle:
 
 
 def _files(distributions: frozenset[str]) -> Iterator[tuple[str, Path]]:
-    for found in _closure([*_ALWAYS, *distributions]).values():
+    for found in closure([*_ALWAYS, *distributions]).values():
         if _is_editable(found):
             for module in _modules_of(found):
                 yield from _module_files(module)
@@ -79,12 +80,17 @@ def _is_unneeded(name: str) -> bool:
     return name.endswith((".pyc", ".pth", "direct_url.json")) or any(part in _UNNEEDED for part in name.split("/")[:-1])
 
 
-def _closure(waiting: list[str]) -> dict[str, Distribution]:
-    """These and all that they require, by name."""
+def closure(names: Iterable[str], *, stay: Collection[str] = _STAY) -> dict[str, Distribution]:
+    """These distributions and all that they require, by name.
+
+    Args:
+        stay: left out, with what only they require.
+    """
+    waiting = list(names)
     found: dict[str, Distribution] = {}
     while waiting:
         name = canonicalize_name(waiting.pop())
-        if name in found or name in _STAY:
+        if name in found or name in stay:
             continue
         try:
             found[name] = distribution(name)
