@@ -80,6 +80,10 @@ class Executor(Link):
         return self.ready and not self.inflight and self.window > 0
 
     @property
+    def latency(self) -> float:
+        return self.process.latency if self.process else 0.0
+
+    @property
     def pid(self) -> int:
         return self.process.pid if self.process else 0
 

@@ -32,12 +32,14 @@ class Process(Protocol):
 
     Attributes:
         data, control: our ends of the two channels: whole frames both ways, descriptors of segments ahead of the frame that uses them.
+        latency: seconds that a call and its answer are on their way; 0 on this machine.
         begun: how many calls it has begun. at_rest: it has answered all that have reached it. deaf: a task has closed its descriptors.
     """
 
     data: socket.socket
     control: socket.socket
     gone: threading.Event
+    latency: float
 
     @property
     def pid(self) -> int: ...

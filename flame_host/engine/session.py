@@ -190,7 +190,7 @@ class LocalSession:
         if executor.replied:
             self._starts.succeeded()  # not when it says that it is ready: it may end of what it does next, and so may the next one
         waited = now - executor.since
-        if len(executor.inflight) > 1 and waited > _RECALL_AFTER:
+        if len(executor.inflight) > 1 and waited > _RECALL_AFTER + executor.latency:
             executor.recall()
         task = executor.running
         if task is not None:

@@ -39,9 +39,8 @@ class Executor:
         """Provision and start; ``package`` is a list of its reference, or empty."""
         return self._node.begin(order, package)
 
-    def exchange(self, executor: int, number: int, data: Any, segments: Any) -> Any:
-        seat = self._node.seat(executor)
-        return (-1, b"", (), 0, False, False, b"") if seat is None else seat.exchange(number, data, segments)
+    def exchange(self, data: bytes, segments: Any = ()) -> Any:
+        return self._node.exchange(data, segments)
 
     def watch(self) -> Any:
         self._ready.wait()

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from flame_engine_ray.messages import End, News, Order, nothing, written
+from flame_engine_ray.messages import CALL, NOTHING, End, News, Order, Reply, written
 from flame_engine_ray.seat import Seat
 from flame_host import Host
 from flame_host.api import Application, Capabilities, Event, FlameError, LogRecord, PackageRef
@@ -34,7 +34,7 @@ class Node:
         self._news = threading.Condition()
         self._logs: list[LogRecord] = []
         self._events: list[Event] = []
-        self._end: tuple[tuple[Any, ...], End] | None = None
+        self._end: tuple[Reply, End] | None = None
 
     def facts(self) -> bytes:
         """What this node can do; installers that find no tool here are left out."""
@@ -58,6 +58,12 @@ class Node:
         seat = self._seat
         return seat if seat is not None and seat.number == number else None
 
+    def exchange(self, data: bytes, segments: Sequence[Any]) -> Any:
+        """See `Seat.exchange`."""
+        executor, number = CALL.unpack_from(data)
+        seat = self.seat(executor)
+        return NOTHING if seat is None else seat.exchange(number, memoryview(data)[CALL.size :], segments)
+
     def _with_package(self, application: Application, package: PackageRef, reference: Any) -> Application:
         import ray
 
@@ -65,7 +71,7 @@ class Node:
 
     # ------------------------------------------------------------------------------------------------ news
 
-    def watch(self) -> tuple[Any, ...]:
+    def watch(self) -> Any:
         """Wait for output, for events, for the end."""
         with self._news:
             self._news.wait_for(lambda: self._logs or self._events or self._end is not None)
@@ -73,8 +79,8 @@ class Node:
                 self._news.wait(_GATHER)
             logs, self._logs = self._logs, []
             events, self._events = self._events, []
-            reply, end = self._end or (nothing(), None)
-        return (*reply[:-1], pickle.dumps(tuple(News(logs, events, end))))
+            reply, end = self._end or (Reply(-1), None)
+        return reply._replace(news=pickle.dumps(tuple(News(logs, events, end)))).written()
 
     def _log(self, record: LogRecord) -> None:
         with self._news:
@@ -86,7 +92,7 @@ class Node:
             self._events.append(event)
             self._news.notify_all()
 
-    def _ended(self, reply: tuple[Any, ...], end: End) -> None:
+    def _ended(self, reply: Reply, end: End) -> None:
         with self._news:
             self._seat = None
             self._end = (reply, end)

@@ -11,10 +11,11 @@ import socket
 import sys
 import termios
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flame_engine_ray.messages import End, nothing
+from flame_engine_ray.messages import NOTHING, End, Reply
 from flame_host.api import Application
 from flame_host.transport import HEADER, START, Launcher, Loop, MemorySegment, Share, decode, encode
 
@@ -38,7 +39,7 @@ class Seat:
         application: Application,
         session_id: str,
         number: int,
-        ended: Callable[[tuple[Any, ...], End], None],
+        ended: Callable[[Reply, End], None],
     ) -> None:
         self.application = application
         self.session_id = session_id
@@ -70,11 +71,12 @@ class Seat:
 
     # ------------------------------------------------------------------------------------------------ calls
 
-    def exchange(self, number: int, data: bytes, segments: Sequence[Any]) -> tuple[Any, ...]:
+    def exchange(self, number: int, data: bytes | memoryview, segments: Sequence[Any]) -> Any:
         """Hand frames to the worker, in the order in which the exchanges are numbered, and wait for what it has to say.
 
         Only the newest waits; an older one returns with nothing as soon as the next has come.
         """
+        begun = time.monotonic()
         with self._turn:
             while self._expected != number:
                 self._turn.wait()
@@ -84,7 +86,7 @@ class Seat:
             self._turn.notify_all()
             if self._waits:  # set before the count is looked at
                 os.eventfd_write(self._wake, 1)
-        return self._answers(number)
+        return self._answers(number, begun)
 
     def control(self, data: bytes) -> None:
         try:
@@ -95,7 +97,7 @@ class Seat:
     def kill(self) -> None:
         self._process.kill()
 
-    def _send(self, data: bytes, segments: list[MemorySegment]) -> None:
+    def _send(self, data: bytes | memoryview, segments: list[MemorySegment]) -> None:
         if self._first is not None:
             self._first += data
             self._first_segments += segments
@@ -136,7 +138,7 @@ class Seat:
 
     # ------------------------------------------------------------------------------------------------ answers
 
-    def _answers(self, number: int) -> tuple[Any, ...]:
+    def _answers(self, number: int, begun: float) -> Any:
         with self._reading:
             self._waits = True
             while not self._closed and not self._ending and number == self._expected - 1:
@@ -145,9 +147,9 @@ class Seat:
                     os.eventfd_read(self._wake)
                 if self._process.data.fileno() in ready:
                     self._waits = False
-                    return self._reply(*self._received())
+                    return self._reply(*self._received(), begun).written()
             self._waits = False
-        return nothing()
+        return NOTHING
 
     def _received(self) -> tuple[bytes, list[MemorySegment]]:
         """What there is, without waiting."""
@@ -173,11 +175,12 @@ class Seat:
             size += count
         return b"".join(pieces), segments
 
-    def _reply(self, data: bytes, segments: list[MemorySegment]) -> tuple[Any, ...]:
+    def _reply(self, data: bytes, segments: list[MemorySegment], begun: float) -> Reply:
         order = self._replies
         self._replies += 1
         rests = self._process.at_rest and not _unread(self._process.data)
-        return (order, data, [bytes(segment.view()) for segment in segments], self._process.begun, rests, self._closed, b"")
+        contents = [bytes(segment.view()) for segment in segments]
+        return Reply(order, time.monotonic() - begun, self._process.begun, rests, self._closed, data, contents)
 
     # ------------------------------------------------------------------------------------------------ end
 
@@ -197,7 +200,7 @@ class Seat:
                     break
                 data, segments = data + more, segments + and_these
             self._closed = True
-            reply = self._reply(data, segments)
+            reply = self._reply(data, segments, time.monotonic())
             how, deaf = process.how_it_ended(), process.deaf
         tail = self._launcher.release(self)
         self._ended(reply, End(how.words, how.code, how.signal, deaf, tail))

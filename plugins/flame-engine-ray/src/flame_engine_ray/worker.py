@@ -12,13 +12,14 @@ import contextlib
 import pickle
 import socket
 import threading
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import RayError
 
-from flame_engine_ray.messages import End, News, Reply
+from flame_engine_ray.messages import CALL, End, News, Reply
 from flame_host.transport import MemorySegment, Outbox, WorkerExit
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ class RayWorker:
     def __init__(self, actor: Any, number: int, executor: Any, services: HostServices, io: Loop, supervisor: Loop) -> None:
         self.actor = actor
         self.number = number
+        self._exchanging = actor.exchange  # made once: Ray makes a method anew for whoever asks
         self.pid = 0
+        self.latency = 0.0
         self.at_rest = True
         self.deaf = False
         self.gone = threading.Event()
@@ -78,7 +81,8 @@ class RayWorker:
         return self._executor.replied + bool(self._executor.inflight) if self._lost else self._begun
 
     def _has_work(self) -> bool:
-        return self._executor.has_work or self._executor.starting
+        executor = self._executor
+        return executor.has_work or executor.recalling or executor.starting
 
     # ------------------------------------------------------------------------------------------------ to the worker
 
@@ -122,10 +126,8 @@ class RayWorker:
         self._sent += 1
         self._under_way += 1
         self._used = True
-        self._call(self.actor.exchange, self.number, number, data, segments).add_done_callback(self._answered)
-
-    def _call(self, method: Any, *arguments: Any) -> Any:
-        return method.remote(*arguments).future()
+        call = self._exchanging.remote(CALL.pack(self.number, number) + data, *([segments] if segments else ()))
+        call.future().add_done_callback(partial(self._answered, time.monotonic()))
 
     def _orders(self) -> None:
         """In the io loop: something for the control channel."""
@@ -142,15 +144,17 @@ class RayWorker:
 
     # ------------------------------------------------------------------------------------------------ from the worker
 
-    def _answered(self, future: Any) -> None:
+    def _answered(self, since: float, future: Any) -> None:
+        now = time.monotonic()
         try:
-            reply = Reply(*future.result())
+            reply = Reply.read(future.result())
         except BaseException as error:
             self.lost(error)
             return
         with self._lock:
             self._under_way -= 1
             if reply.order >= 0:
+                self.latency += (max(now - since - reply.took, 0.0) - self.latency) / 4
                 self._early[reply.order] = reply
             rests = self._deliver()
             if self._paused:
@@ -204,11 +208,11 @@ class RayWorker:
 
     def watch(self) -> None:
         """Be told of output, events and the end, from now on."""
-        self._call(self.actor.watch).add_done_callback(self._told)
+        self.actor.watch.remote().future().add_done_callback(self._told)
 
     def _told(self, future: Any) -> None:
         try:
-            reply = Reply(*future.result())
+            reply = Reply.read(future.result())
         except BaseException as error:
             self.lost(error)
             return
