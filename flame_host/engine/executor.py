@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flame_host.api import Task, WorkerStartError
 from flame_host.engine.link import Link
-from flame_host.engine.outbox import Outbox
+from flame_host.engine.outbox import Sending
 from flame_host.engine.shares import Share
 from flame_host.worker.process import WorkerExit
 from flame_host.worker.runtime.channel import CANCEL, ERROR, HEADER, READY, RECALL, START, STOP, credit, encode
@@ -53,7 +53,7 @@ class Executor(Link):
         self.process: Process | None = None
         self.gone = threading.Event()
         self._life = threading.RLock()  # a finalizer may kill it while this thread does something to it
-        self._control: Outbox | None = None
+        self._control: Sending | None = None
         self._credit = (0, 0)
         self._crediting = threading.RLock()
         self._problem: BaseException | bytes | None = None
@@ -102,8 +102,7 @@ class Executor(Link):
         try:
             with self._life:
                 self.process = process
-                self.attach(process.data)
-                self._control = Outbox(process.control, self._io)
+                self._control = process.join(self)
                 if self.life is Life.ENDING:  # told to end before there was anything to end
                     process.kill()
                     return

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from flame_host.api import Application, HostServices, Lease, decoders, denies
 from flame_host.engine.loop import Loop
-from flame_host.engine.outbox import Outbox
+from flame_host.engine.outbox import Outbox, Sending
 from flame_host.engine.output import OutputReader
 from flame_host.engine.shares import Share
 from flame_host.engine.working_directory import WorkingDirectories
 from flame_host.worker.process import Guardian, WorkerExit, WorkerProcess
-from flame_host.worker.runtime.channel import ChannelClosed
+from flame_host.worker.runtime.channel import ChannelClosed, Receiver
 
 if TYPE_CHECKING:
     from flame_host.engine.executor import Executor
+    from flame_host.engine.link import Link
     from flame_host.engine.session import LocalSession
 
 _PRIVATE = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONDONTWRITEBYTECODE", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
@@ -27,17 +28,14 @@ _PRIVATE = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONDONTWRITEBYTECOD
 class Process(Protocol):
     """What an executor needs of its worker, wherever that runs; `WorkerProcess` is one of this machine.
 
-    When it has ended, and how is known, ``gone`` is set and the executor's ``process_ended`` called; whatever it has sent can be read
-    from ``data`` up to the end.
+    When it has ended, and how is known, ``gone`` is set and the executor's ``process_ended`` called. Its data channel ends by itself,
+    after all that it has sent.
 
     Attributes:
-        data, control: our ends of the two channels: whole frames both ways, descriptors of segments ahead of the frame that uses them.
         latency: seconds that a call and its answer are on their way; 0 on this machine.
         begun: how many calls it has begun. at_rest: it has answered all that have reached it. deaf: a task has closed its descriptors.
     """
 
-    data: socket.socket
-    control: socket.socket
     gone: threading.Event
     latency: float
 
@@ -49,11 +47,27 @@ class Process(Protocol):
     def at_rest(self) -> bool: ...
     @property
     def deaf(self) -> bool: ...
+    def join(self, link: Link) -> Sending:
+        """`attach` the link to its data channel; returns what sends on its control channel."""
+        ...
+
     def kill(self) -> None:
         """End it, soon; any thread, more than once."""
         ...
 
     def how_it_ended(self) -> WorkerExit: ...
+
+
+class LocalProcess(WorkerProcess):
+    """One of this machine."""
+
+    def __init__(self, io: Loop, *arguments: Any) -> None:
+        self._io = io
+        super().__init__(*arguments)
+
+    def join(self, link: Link) -> Sending:
+        link.attach(self.data, Receiver(self.data), Outbox(self.data, self._io, link.pump))
+        return Outbox(self.control, self._io)
 
 
 class Seat(Protocol):
@@ -108,6 +122,7 @@ class Launcher:
     def __init__(self, services: HostServices, supervisor: Loop, io: Loop) -> None:
         self._services = services
         self._supervisor = supervisor
+        self._io = io
         self._leases: dict[tuple[str, str], Lease] = {}
         self._retired: list[tuple[str, Lease]] = []
         self._failures: dict[tuple[str, str], BaseException] = {}
@@ -125,7 +140,7 @@ class Launcher:
 
     # ------------------------------------------------------------------------------------------------ workers
 
-    def spawn(self, session: Sitting, executor: Seat) -> WorkerProcess:
+    def spawn(self, session: Sitting, executor: Seat) -> LocalProcess:
         """Provision if need be, then start a worker; its output is read from now on."""
         application = session.application
         environment = self._lease(application, session.session_id).environment
@@ -134,7 +149,7 @@ class Launcher:
         variables.update(application.environments)
         if executor.share is not None:
             variables["CUDA_VISIBLE_DEVICES"] = ",".join(executor.share.gpus)
-        process = WorkerProcess(self.guardian, environment.python, variables, self._ahead(application), executor.process_ended)
+        process = LocalProcess(self._io, self.guardian, environment.python, variables, self._ahead(application), executor.process_ended)
         try:
             self._readers[executor] = OutputReader(process, session.session_id, executor.number, self._services.log, self._supervisor)
         except BaseException:

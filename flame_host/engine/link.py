@@ -27,7 +27,7 @@ from typing import Any, Protocol
 
 from flame_host.api import Task
 from flame_host.engine.loop import Loop
-from flame_host.engine.outbox import Outbox
+from flame_host.engine.outbox import Sending
 from flame_host.engine.spinning import calling_thread
 from flame_host.worker.runtime.channel import (
     ERROR,
@@ -52,6 +52,10 @@ _PATIENCE = 0.02  # seconds of work that may be ahead where it is not known how 
 _LEAST = 1e-6  # seconds that answers take at least
 _LOOP = object()
 _NOBODY = object()
+
+
+class Descriptor(Protocol):
+    def fileno(self) -> int: ...
 
 
 class TaskSource(Protocol):
@@ -106,10 +110,13 @@ class Link:
         self._polled_by = 0
         self._unhandled: deque[Any] = deque()
 
-    def attach(self, sock: socket.socket) -> None:
+    def attach(self, sock: Descriptor, receiver: Receiver, outbox: Sending) -> None:
+        """Args:
+        sock: readable whenever the receiver has something. outbox: calls `pump` whenever its line has become empty.
+        """
         self._sock = sock
-        self._receiver = Receiver(sock)
-        self._outbox = Outbox(sock, self._io, self.pump)
+        self._receiver = receiver
+        self._outbox = outbox
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._io.read(sock.fileno(), self.read)

@@ -42,6 +42,9 @@ class Executor:
     def exchange(self, data: bytes, segments: Any = ()) -> Any:
         return self._node.exchange(data, segments)
 
+    def hand_over(self, numbers: Any) -> Any:
+        return self._node.segments.handed_over(numbers)
+
     def watch(self) -> Any:
         self._ready.wait()
         return self._node.watch()

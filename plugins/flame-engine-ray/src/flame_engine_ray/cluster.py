@@ -14,7 +14,7 @@ from ray import cloudpickle
 from flame_engine_ray import aboard
 from flame_host.api import ConfigError, Resources
 
-_GROUPS = {"exchange": 2, "watch": 1, "control": 1}
+_GROUPS = {"exchange": 2, "watch": 1, "control": 1, "data": 1}
 _KNOWN = ("cpus", "object_store", "namespace", "placement", "autoscaling", "resource.<name>")
 _PLACEMENTS = {"spread": "SPREAD", "pack": "DEFAULT"}
 
@@ -74,8 +74,8 @@ class Cluster:
         self._endpoint = endpoint
         self._kept: dict[str, Any] = {}
         self._lock = threading.Lock()
-        self._owned = not ray.is_initialized()
-        if self._owned:
+        self.owned = not ray.is_initialized()
+        if self.owned:
             options: dict[str, Any] = {"address": endpoint.address, "log_to_driver": False, "logging_level": "warning"}
             if endpoint.namespace:
                 options["namespace"] = endpoint.namespace
@@ -96,6 +96,7 @@ class Cluster:
             "watch": "watch",
             "control": "control",
             "kill": "control",
+            "hand_over": "data",
         }
         self._actor = _actor_class(groups)
 
@@ -138,8 +139,8 @@ class Cluster:
 
     def close(self) -> None:
         self._kept.clear()
-        if self._owned:
-            self._owned = False
+        if self.owned:
+            self.owned = False
             ray.shutdown()
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from flame_engine_ray.cluster import Cluster, Endpoint
 from flame_engine_ray.launcher import RayLauncher
-from flame_host.api import ConfigError, HostServices, Resources, Session, SessionSpec
-from flame_host.transport import Share, SharedObjects, WorkerConnection
+from flame_engine_ray.segments import RaySegment, keep_all
+from flame_host.api import Buffer, ConfigError, HostServices, Resources, Session, SessionSpec, buffer_size
+from flame_host.transport import INLINE_LIMIT, Share, SharedObjects, WorkerConnection
 
 
 class RayConnection(WorkerConnection):
@@ -17,7 +18,7 @@ class RayConnection(WorkerConnection):
             endpoint,
             services,
             lambda supervisor, io: RayLauncher(self._cluster, services, supervisor, io, self.make_room),
-            objects=SharedObjects(services.cache("local").open("local:")),
+            objects=_Objects(services.cache("local").open("local:")),
             shares=_Room(self._cluster),
             cores=self._cluster.cores,
         )
@@ -31,8 +32,19 @@ class RayConnection(WorkerConnection):
         return super().open_session(spec)
 
     def close(self) -> None:
+        if self._cluster.owned:
+            keep_all()
         super().close()
         self._cluster.close()
+
+
+class _Objects(SharedObjects):
+    """What is put goes into Ray's object store, once, however often it is an argument."""
+
+    def stable(self, buffer: Buffer) -> Buffer:
+        if isinstance(buffer, (bytearray, memoryview)) and buffer_size(buffer) > INLINE_LIMIT:
+            return RaySegment.put(buffer)
+        return super().stable(buffer)
 
 
 class _Room:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from flame_host.transport import Loop
 
 _SPARE = 30.0  # seconds that an actor without a worker is kept
+_HAND_OVER = 10.0  # seconds that an actor may take to hand over what was made in it
 _LOOK_AGAIN = 0.5  # seconds between looks at whether anybody still wants what is being started
 
 
@@ -128,7 +129,15 @@ class RayLauncher:
         kind = self._actors.pop(worker.actor, None)
         worker.close()
         if kind is None or kind[1] is not None or not worker.leaves_actor or not self._spare.keep(kind, worker.actor):
-            end(worker.actor)
+            self._end_after(worker.actor, worker.pending, time.monotonic() + _HAND_OVER)
+
+    def _end_after(self, actor: Any, pending: list[Any], until: float) -> None:
+        """What it has made is handed over first."""
+        ready = ray.wait(pending, num_returns=len(pending), timeout=0, fetch_local=False)[0] if pending else []
+        if len(ready) < len(pending) and not self._closed and time.monotonic() < until:
+            self._supervisor.later(0.05, lambda: self._end_after(actor, pending, until))
+        else:
+            end(actor)
 
     def renew(self, application: Application) -> None:
         """Each executor provisions for itself."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from flame_engine_ray.messages import CALL, NOTHING, End, News, Order, Reply, written
 from flame_engine_ray.seat import Seat
+from flame_engine_ray.segments import NodeSegments
 from flame_host import Host
 from flame_host.api import Application, Capabilities, Event, FlameError, LogRecord, PackageRef
 from flame_host.transport import Launcher, Loop, import_package
@@ -30,6 +31,7 @@ class Node:
         self._supervisor = Loop("flame-supervisor")
         self._io = Loop("flame-io")
         self._launcher = Launcher(self._host, self._supervisor, self._io)
+        self.segments = NodeSegments()
         self._seat: Seat | None = None
         self._news = threading.Condition()
         self._logs: list[LogRecord] = []
@@ -48,7 +50,7 @@ class Node:
                 application = self._with_package(application, application.package, package[0])
             with self._news:
                 self._end = None
-            self._seat = Seat(self._launcher, self._supervisor, application, session_id, number, self._ended)
+            self._seat = Seat(self._launcher, self._supervisor, self.segments, application, session_id, number, self._ended)
             return written({"pid": os.getpid(), "python": self._launcher.python_of(application)})
         except BaseException as error:
             return written(error)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from flame_engine_ray.messages import NOTHING, End, Reply
+from flame_engine_ray.segments import NodeSegments
 from flame_host.api import Application
 from flame_host.transport import HEADER, START, Launcher, Loop, MemorySegment, Share, decode, encode
 
@@ -36,6 +37,7 @@ class Seat:
         self,
         launcher: Launcher,
         supervisor: Loop,
+        segments: NodeSegments,
         application: Application,
         session_id: str,
         number: int,
@@ -46,6 +48,7 @@ class Seat:
         self.number = number
         self._launcher = launcher
         self._supervisor = supervisor
+        self._segments = segments
         self._ended = ended
         # sending
         self._turn = threading.Condition()
@@ -81,7 +84,7 @@ class Seat:
             while self._expected != number:
                 self._turn.wait()
             if data:
-                self._send(data, [MemorySegment.of(memoryview(segment)) for segment in segments])
+                self._send(data, [self._segments.taken(*segment) for segment in segments])
             self._expected += 1
             self._turn.notify_all()
             if self._waits:  # set before the count is looked at
@@ -179,8 +182,8 @@ class Seat:
         order = self._replies
         self._replies += 1
         rests = self._process.at_rest and not _unread(self._process.data)
-        contents = [bytes(segment.view()) for segment in segments]
-        return Reply(order, time.monotonic() - begun, self._process.begun, rests, self._closed, data, contents)
+        told = self._segments.announced(segments)
+        return Reply(order, time.monotonic() - begun, self._process.begun, rests, self._closed, data, told)
 
     # ------------------------------------------------------------------------------------------------ end
 

@@ -1,18 +1,18 @@
 """The client's side of one executor: the two channels of a worker, carried by actor calls.
 
-The session writes to and reads from sockets, as it does everywhere. What stands at their far ends is gathered into exchanges: each
-takes along all frames that have come since the last, and returns with all that the worker has answered by then. One is under way for
-as long as the session has work; a lone call is one actor call.
+What the session sends is gathered into exchanges: each takes along all frames that have come since the last, and returns with all that
+the worker has answered by then. One is under way for as long as the session has work; a lone call is one actor call.
 """
 
 from __future__ import annotations
 
-import array
 import contextlib
+import os
 import pickle
-import socket
 import threading
 import time
+from collections import deque
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -20,21 +20,20 @@ import ray
 from ray.exceptions import RayError
 
 from flame_engine_ray.messages import CALL, End, News, Reply
-from flame_host.transport import MemorySegment, Outbox, WorkerExit
+from flame_engine_ray.segments import Place, RaySegment
+from flame_host.transport import MemorySegment, Receiver, WorkerExit
 
 if TYPE_CHECKING:
     from flame_host.api import HostServices
-    from flame_host.transport import Loop
+    from flame_host.transport import Link, Loop, Sending
 
-_READ = 1 << 20
-_ANCILLARY = socket.CMSG_SPACE(253 * array.array("i").itemsize)
-_DESCRIPTORS_A_MESSAGE = 200
 _MOST = 2  # exchanges under way
 _KILLING = 5.0  # seconds for the node to end its worker, before the actor is ended
 
 
 class RayWorker:
-    """See `flame_host.transport.Process`. The answers of actor calls come in Ray's own threads, frames of the session in the io loop.
+    """See `flame_host.transport.Process`. Frames are sent by whichever thread has some; answers come in Ray's own threads, and are read
+    by the session's.
 
     Attributes:
         pid: of the actor, where the worker's is not known. tail: the last of what the worker printed, once it has ended.
@@ -43,17 +42,14 @@ class RayWorker:
     def __init__(self, actor: Any, number: int, executor: Any, services: HostServices, io: Loop, supervisor: Loop) -> None:
         self.actor = actor
         self.number = number
-        self._exchanging = actor.exchange  # made once: Ray makes a method anew for whoever asks
         self.pid = 0
         self.latency = 0.0
         self.at_rest = True
         self.deaf = False
         self.gone = threading.Event()
         self.tail = ""
-        self.data, self._far = socket.socketpair()
-        self.control, self._far_control = socket.socketpair()
-        for sock in (self.data, self._far):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+        self.pending: list[Any] = []
+        self._exchanging = actor.exchange  # made once: Ray makes a method anew for whoever asks
         self._executor = executor
         self._services = services
         self._io = io
@@ -64,16 +60,19 @@ class RayWorker:
         self._lock = threading.RLock()
         self._under_way = 0
         self._sent = 0
-        self._paused = False
         self._next = 0
         self._early: dict[int, Reply] = {}
-        self._buffer = bytearray(_READ)
         self._over = False
         self._watched = False
         self._used = True
-        self._outbox = Outbox(self._far, io, self._drained)
-        io.read(self._far.fileno(), self._frames)
-        io.read(self._far_control.fileno(), self._orders)
+        self._pump: Callable[[], object] = _nothing
+        self.line: deque[tuple[bytes, Sequence[MemorySegment]]] = deque()
+        self._incoming = Incoming()
+
+    def join(self, link: Link) -> Sending:
+        self._pump = link.pump
+        link.attach(self._incoming, self._incoming.receiver, self)
+        return _Control(self.actor, self.number)
 
     @property
     def begun(self) -> int:
@@ -86,41 +85,24 @@ class RayWorker:
 
     # ------------------------------------------------------------------------------------------------ to the worker
 
-    def _frames(self) -> None:
-        """In the io loop: the session has written."""
+    def send(self, data: bytes, segments: Sequence[MemorySegment] = ()) -> None:
+        """See `flame_host.transport.Sending`. Descriptors' frames come without the frame that uses them, which follows at once."""
         with self._lock:
-            if self._under_way >= _MOST:  # they will be gathered
-                self._paused = True
-                self._io.pause(self._far.fileno())
-                return
-            data, segments = self._written()
-            if data:
-                self._exchange(data, segments)
+            if segments or self.line or self._under_way >= _MOST:  # it will be gathered
+                self.line.append((data, segments))
+                if segments or self._under_way >= _MOST:
+                    return
+                self._send_line()
+            else:
+                self._exchange(data, [])
 
-    def _written(self) -> tuple[bytes, list[bytes]]:
-        pieces: list[bytes] = []
-        segments: list[bytes] = []
-        size = 0
-        while size < _READ:
-            try:
-                count, ancillary, _, _ = self._far.recvmsg_into([self._buffer], _ANCILLARY, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                break
-            except OSError:
-                count, ancillary = 0, []
-            for level, kind, content in ancillary:
-                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                    descriptors = array.array("i")
-                    descriptors.frombytes(content)
-                    segments += [bytes(MemorySegment.adopted(fd).view()) for fd in descriptors]
-            if not count:  # the session has closed its end
-                self._io.forget(self._far.fileno())
-                break
-            pieces.append(bytes(memoryview(self._buffer)[:count]))
-            size += count
-        return b"".join(pieces), segments
+    def _send_line(self) -> None:
+        line = list(self.line)
+        self.line.clear()
+        travelling = [_travelling(segment) for _, segments in line for segment in segments]
+        self._exchange(b"".join(data for data, _ in line), travelling)
 
-    def _exchange(self, data: bytes, segments: list[bytes]) -> None:
+    def _exchange(self, data: bytes, segments: list[Any]) -> None:
         """Under the lock, so that the numbers are in the order of the calls."""
         number = self._sent
         self._sent += 1
@@ -128,19 +110,6 @@ class RayWorker:
         self._used = True
         call = self._exchanging.remote(CALL.pack(self.number, number) + data, *([segments] if segments else ()))
         call.future().add_done_callback(partial(self._answered, time.monotonic()))
-
-    def _orders(self) -> None:
-        """In the io loop: something for the control channel."""
-        try:
-            data = self._far_control.recv(1 << 16, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if data:
-            self.actor.control.remote(self.number, data)
-        else:
-            self._io.forget(self._far_control.fileno())
 
     # ------------------------------------------------------------------------------------------------ from the worker
 
@@ -151,17 +120,20 @@ class RayWorker:
         except BaseException as error:
             self.lost(error)
             return
+        drained = False
         with self._lock:
             self._under_way -= 1
             if reply.order >= 0:
                 self.latency += (max(now - since - reply.took, 0.0) - self.latency) / 4
                 self._early[reply.order] = reply
             rests = self._deliver()
-            if self._paused:
-                self._paused = False
-                self._io.resume(self._far.fileno())
-            if not self._under_way and not self._over and not rests and self._has_work():
+            if self.line:
+                self._send_line()
+                drained = True
+            elif not self._under_way and not self._over and not rests and self._has_work():
                 self._exchange(b"", [])
+        if drained:
+            self._pump()
         if not self._watched:
             self._watched = True
             self._io.watch(self)
@@ -173,27 +145,26 @@ class RayWorker:
             self._next += 1
             self._begun, rests = reply.begun, reply.rests
             self.at_rest = rests
-            segments = [MemorySegment.of(memoryview(segment)) for segment in reply.segments]
-            data = reply.data
-            for first in range(0, len(segments), _DESCRIPTORS_A_MESSAGE):  # ahead of the frames that use them
-                self._outbox.send(data[:1], segments[first : first + _DESCRIPTORS_A_MESSAGE])
-                data = data[1:]
-            if data:
-                self._outbox.send(data)
+            if reply.data:
+                self._incoming.add(reply.data, self._handed_over(reply.segments))
             if reply.over and not self._over:
                 self._over = True
-                self._io.call(self._drained)
+                self._incoming.end()
             if reply.news:
                 end = News(*pickle.loads(reply.news)).end
                 if end is not None:
                     self._end(end)
         return rests
 
-    def _drained(self) -> None:
-        """In the io loop: nothing is in line; that was all, if the worker's channel is over."""
-        if self._over and not self._outbox.line:
-            with contextlib.suppress(OSError):
-                self._far.shutdown(socket.SHUT_WR)
+    def _handed_over(self, announced: Sequence[Any]) -> list[RaySegment]:
+        """Segments that the node has; from here on they are the client's, wherever they are."""
+        if not announced:
+            return []
+        numbers = [number for number, _, _ in announced]
+        references = self.actor.hand_over.options(num_returns=len(numbers)).remote(numbers)
+        references = references if isinstance(references, list) else [references]
+        self.pending = [reference for reference in self.pending if not ray.wait([reference], timeout=0, fetch_local=False)[0]] + references
+        return [RaySegment(reference, size, Place(*place)) for reference, (_, size, place) in zip(references, announced, strict=True)]
 
     def tick(self, now: float) -> bool:
         """While it is used: have an exchange under way where answers are expected; that the worker seemed to rest was no promise."""
@@ -234,7 +205,7 @@ class RayWorker:
             if self.gone.is_set():
                 return
             self._over = self._lost = True
-            self._io.call(self._drained)
+            self._incoming.end()
             self._end(End(f"was lost with its actor ({_in_short(error)})", None, None, False, ""))
 
     def _end(self, end: End) -> None:
@@ -265,10 +236,97 @@ class RayWorker:
         return self.gone.is_set() and not self._lost and not self._under_way
 
     def close(self) -> None:
-        for sock in (self._far, self._far_control):
-            self._io.forget(sock.fileno())
-        for sock in (self.data, self.control, self._far, self._far_control):
-            sock.close()
+        self._io.forget(self._incoming.fileno())
+        self._incoming.close()
+
+
+class Incoming:
+    """What has come and was not read yet: to the session's side it is a socket, and a `Receiver` reads it.
+
+    Its descriptor is readable while there is something.
+    """
+
+    def __init__(self) -> None:
+        self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._chunks: deque[memoryview] = deque()
+        self._over = False
+        self.receiver = _SegmentReceiver(self)
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def add(self, data: bytes, segments: Sequence[RaySegment]) -> None:
+        self.receiver.expect(segments)  # before the frames that use them
+        self._chunks.append(memoryview(data))
+        os.eventfd_write(self._fd, 1)
+
+    def end(self) -> None:
+        """Nothing follows."""
+        self._over = True
+        os.eventfd_write(self._fd, 1)
+
+    def recvmsg_into(self, buffers: Sequence[memoryview], ancillary: int, flags: int) -> tuple[int, list[Any], int, None]:
+        """As of a socket that does not wait. One thread at a time."""
+        (buffer,) = buffers
+        count = 0
+        while self._chunks and count < len(buffer):
+            chunk = self._chunks[0]
+            some = min(len(chunk), len(buffer) - count)
+            buffer[count : count + some] = chunk[:some]
+            count += some
+            if some < len(chunk):
+                self._chunks[0] = chunk[some:]
+            else:
+                self._chunks.popleft()
+        if not self._chunks and not self._over:
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._fd)
+            if self._chunks or self._over:  # it came in between
+                os.eventfd_write(self._fd, 1)
+        if not count and not self._over:
+            raise BlockingIOError
+        return count, [], 0, None
+
+    def close(self) -> None:
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class _SegmentReceiver(Receiver):
+    """Segments come as they are, without descriptors."""
+
+    def expect(self, segments: Sequence[RaySegment]) -> None:
+        self._descriptors.extend(segments)
+
+    def _adopt(self, descriptor: RaySegment) -> RaySegment:
+        return descriptor
+
+    def close(self) -> None:
+        self._descriptors.clear()
+
+
+class _Control:
+    """The control channel."""
+
+    line: tuple[()] = ()
+
+    def __init__(self, actor: Any, number: int) -> None:
+        self._controlling = actor.control
+        self._number = number
+
+    def send(self, data: bytes, segments: Sequence[Any] = ()) -> None:
+        self._controlling.remote(self._number, data)
+
+
+def _travelling(segment: MemorySegment) -> tuple[Any, int, tuple[Any, ...] | None]:
+    if not isinstance(segment, RaySegment):
+        segment = RaySegment.put(segment.view())
+    return segment.reference, segment.size, tuple(segment.place) if segment.place is not None else None
+
+
+def _nothing() -> None:
+    """Before there is a link."""
 
 
 def _in_short(error: BaseException) -> str:
