@@ -8,12 +8,13 @@ For engine plugins, and as stable as `flame_host.api`. See ``docs/adr/0014-engin
 """
 
 from flame_host._packages.travel import export_package, import_package
-from flame_host.engine.launcher import Launcher, Launching, Process
+from flame_host.engine.launcher import Launcher, Launching
 from flame_host.engine.link import Link
 from flame_host.engine.local import WorkerConnection
 from flame_host.engine.loop import Loop
 from flame_host.engine.objects import SharedObjects
 from flame_host.engine.outbox import Sending
+from flame_host.engine.process import Process
 from flame_host.engine.shares import Room, Share
 from flame_host.worker.process import WorkerExit
 from flame_host.worker.runtime.channel import HEADER, INLINE_LIMIT, START, Receiver, decode, encode

@@ -20,7 +20,7 @@ from flame_host.worker.process import WorkerExit
 from flame_host.worker.runtime.channel import CANCEL, ERROR, HEADER, READY, RECALL, START, STOP, credit, encode
 
 if TYPE_CHECKING:
-    from flame_host.engine.launcher import Process
+    from flame_host.engine.process import Process
     from flame_host.engine.session import LocalSession
 
 _DEATH_NOTICE = 2.0  # seconds to wait for the exit status of a worker whose socket has closed

@@ -1,4 +1,4 @@
-"""What travels to the nodes: the host, the plugins that were agreed on, and what those need, as one zip archive.
+"""What travels to the nodes: the host, the plugins, and what those need, as one zip archive.
 
 Neither Ray nor the installers' own tools are in it: a node has Ray, and says itself what it can install with. Nor is what only the
 commands need.
@@ -38,14 +38,13 @@ class Bundle(NamedTuple):
 
 
 def providers_of(plan: Plan, offered: Capabilities) -> frozenset[str]:
-    """The distributions of what was agreed on, and of every installer: which of them has its tool, a node says."""
-    chosen = {
-        "stores": {plan.store}, "archivers": {plan.archiver}, "caches": {plan.cache},
-        "serializers": {format.partition("/")[0] for format in plan.serializers},
-    }  # fmt: skip
-    chosen["installers"] = {one.name for one in offered.of("installers")}
+    """The distributions of all formats, installers and caches; of stores, which may bring much, only the one that was agreed on."""
+    wanted = {"stores": {plan.store}}
     return frozenset(
-        one.distribution for family, names in chosen.items() for one in offered.of(family) if one.name in names and one.distribution
+        one.distribution
+        for family in ("stores", "archivers", "installers", "serializers", "caches")
+        for one in offered.of(family)
+        if one.distribution and (family not in wanted or one.name in wanted[family])
     )
 
 

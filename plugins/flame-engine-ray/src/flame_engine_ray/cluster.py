@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 import ray
 from ray import cloudpickle
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from flame_engine_ray import aboard
 from flame_host.api import ConfigError, Resources
@@ -109,6 +110,12 @@ class Cluster:
         if self._endpoint.custom:
             options["resources"] = dict(self._endpoint.custom)
         return self._actor.options(**options).remote()
+
+    def start_on_each_node(self, most: int) -> list[Any]:
+        """An actor on each of so many nodes."""
+        nodes = [node["NodeID"] for node in self.nodes()][:most]
+        where = [NodeAffinitySchedulingStrategy(node, soft=True) for node in nodes]
+        return [self._actor.options(num_cpus=0, max_restarts=0, scheduling_strategy=strategy).remote() for strategy in where]
 
     def keep(self, name: str, content: Callable[[], bytes]) -> Any:
         """A reference to something that nodes will ask for, stored once."""

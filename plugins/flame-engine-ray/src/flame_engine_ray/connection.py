@@ -5,23 +5,35 @@ from __future__ import annotations
 from flame_engine_ray.cluster import Cluster, Endpoint
 from flame_engine_ray.launcher import RayLauncher
 from flame_engine_ray.segments import RaySegment, keep_all
-from flame_host.api import Buffer, ConfigError, HostServices, Resources, Session, SessionSpec, buffer_size
-from flame_host.transport import INLINE_LIMIT, Share, SharedObjects, WorkerConnection
+from flame_host.api import Buffer, Capabilities, ConfigError, HostServices, Resources, Session, SessionSpec, buffer_size
+from flame_host.transport import INLINE_LIMIT, Loop, Share, SharedObjects, WorkerConnection
 
 
 class RayConnection(WorkerConnection):
     """Sessions of ours on executors that Ray places."""
 
     def __init__(self, endpoint: str, services: HostServices) -> None:
+        self._services = services
+        self._capabilities: Capabilities | None = None
         self._cluster = Cluster(Endpoint.parse(endpoint))
         super().__init__(
             endpoint,
             services,
-            lambda supervisor, io: RayLauncher(self._cluster, services, supervisor, io, self.make_room),
+            self._launch,
             objects=_Objects(services.cache("local").open("local:")),
             shares=_Room(self._cluster),
             cores=self._cluster.cores,
         )
+
+    def _launch(self, supervisor: Loop, io: Loop) -> RayLauncher:
+        self._ray = RayLauncher(self._cluster, self._services, supervisor, io, self.make_room)
+        return self._ray
+
+    def capabilities(self) -> Capabilities:
+        """What can be done on every node."""
+        if self._capabilities is None:
+            self._capabilities = self._ray.survey()
+        return self._capabilities
 
     def open_session(self, spec: SessionSpec) -> Session:
         if spec.priority:

@@ -8,6 +8,7 @@ import pickle
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -16,7 +17,7 @@ from ray.exceptions import RayError
 from flame_engine_ray.bundle import bundle, providers_of
 from flame_engine_ray.messages import Order, read
 from flame_engine_ray.worker import RayWorker
-from flame_host.api import ClosedError, Event, WorkerStartError
+from flame_host.api import Capabilities, ClosedError, ConfigError, Event, Plan, WorkerStartError
 from flame_host.transport import export_package
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _SPARE = 30.0  # seconds that an actor without a worker is kept
 _HAND_OVER = 10.0  # seconds that an actor may take to hand over what was made in it
+_SURVEYED = 16  # nodes that are asked what they can do
+_SURVEY = 60.0  # seconds for them to say so
 _LOOK_AGAIN = 0.5  # seconds between looks at whether anybody still wants what is being started
 
 
@@ -80,6 +83,38 @@ class RayLauncher:
         worker.pid = facts["pid"]
         self._pythons[application.name] = facts["python"]
         return worker
+
+    def survey(self) -> Capabilities:
+        """What all nodes can do: what travels is the same everywhere, but tools of installers are there or not.
+
+        Raises:
+            ConfigError: no installer works on all of them.
+        """
+        offered = self._services.capabilities()
+        carried = bundle(providers_of(Plan(), offered))
+        actors = self._cluster.start_on_each_node(_SURVEYED)
+        bundle_list = [self._cluster.keep(carried.digest, lambda: carried.content)]
+        asked = {actor.board.remote(carried.digest, bundle_list): actor for actor in actors}
+        ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=_SURVEY) if asked else ([], [])
+        refusals: dict[str, list[str]] = {}
+        for reference in ready:
+            with contextlib.suppress(RayError):  # gone meanwhile, and nothing is started there
+                facts = read(ray.get(reference))
+                for name, reason in facts["refusals"].items():
+                    refusals.setdefault(name, []).append(f"{facts['node']}: {reason}")
+                if self._spare.keep((carried.digest, None), asked[reference]):
+                    continue
+            end(asked[reference])
+        for reference in late:
+            end(asked[reference])
+        working = [installer for installer in offered.of("installers") if installer.name not in refusals]
+        if refusals and not working:
+            reasons = "; ".join(reason for reasons in refusals.values() for reason in reasons)
+            raise ConfigError(
+                f"no installer works on every node of the Ray cluster: {reasons}",
+                hint="install uv on the nodes, or flame-install-pip here, which needs nothing there",
+            )
+        return replace(offered, families={**offered.families, "installers": working})
 
     def _await(self, reference: Any, session: Any, executor: Any, *, waits_for_room: bool = False) -> dict[str, Any]:
         """The answer; given up when nobody wants it any more."""

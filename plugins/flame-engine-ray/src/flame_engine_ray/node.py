@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-import sys
+import socket
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +15,7 @@ from flame_engine_ray.messages import CALL, NOTHING, End, News, Order, Reply, wr
 from flame_engine_ray.seat import Seat
 from flame_engine_ray.segments import NodeSegments
 from flame_host import Host
-from flame_host.api import Application, Capabilities, Event, FlameError, LogRecord, PackageRef
+from flame_host.api import Application, Event, FlameError, LogRecord, PackageRef
 from flame_host.transport import Launcher, Loop, import_package
 
 _GATHER = 0.01  # seconds that output waits for company
@@ -39,8 +39,14 @@ class Node:
         self._end: tuple[Reply, End] | None = None
 
     def facts(self) -> bytes:
-        """What this node can do; installers that find no tool here are left out."""
-        return written({"capabilities": capabilities(self._host), "version": sys.version.split()[0]})
+        """What this node can do, and why some installers cannot work here."""
+        refusals: dict[str, str] = {}
+        for name, installer in self._host.catalog.all("installers").items():
+            try:
+                installer.identity()
+            except (FlameError, OSError) as error:
+                refusals[name] = str(error)
+        return written({"capabilities": self._host.capabilities(), "refusals": refusals, "node": socket.gethostname()})
 
     def begin(self, order: bytes, package: Sequence[Any]) -> bytes:
         """Provision, and start the worker; what follows goes through its seat."""
@@ -99,16 +105,3 @@ class Node:
             self._seat = None
             self._end = (reply, end)
             self._news.notify_all()
-
-
-def capabilities(host: Host) -> Capabilities:
-    """The host's, without installers whose tool is not there."""
-    offered = host.capabilities()
-    working = []
-    for installer in offered.of("installers"):
-        try:
-            host.catalog.installer(installer.name).identity()
-        except (FlameError, OSError):
-            continue
-        working.append(installer)
-    return replace(offered, families={**offered.families, "installers": working})

@@ -250,6 +250,7 @@ class Incoming:
         self._fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._chunks: deque[memoryview] = deque()
         self._over = False
+        self._closing = threading.RLock()
         self.receiver = _SegmentReceiver(self)
 
     def fileno(self) -> int:
@@ -258,12 +259,17 @@ class Incoming:
     def add(self, data: bytes, segments: Sequence[RaySegment]) -> None:
         self.receiver.expect(segments)  # before the frames that use them
         self._chunks.append(memoryview(data))
-        os.eventfd_write(self._fd, 1)
+        self._ring()
 
     def end(self) -> None:
         """Nothing follows."""
         self._over = True
-        os.eventfd_write(self._fd, 1)
+        self._ring()
+
+    def _ring(self) -> None:
+        with self._closing:
+            if self._fd >= 0:
+                os.eventfd_write(self._fd, 1)
 
     def recvmsg_into(self, buffers: Sequence[memoryview], ancillary: int, flags: int) -> tuple[int, list[Any], int, None]:
         """As of a socket that does not wait. One thread at a time."""
@@ -282,15 +288,16 @@ class Incoming:
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_read(self._fd)
             if self._chunks or self._over:  # it came in between
-                os.eventfd_write(self._fd, 1)
+                self._ring()
         if not count and not self._over:
             raise BlockingIOError
         return count, [], 0, None
 
     def close(self) -> None:
-        fd, self._fd = self._fd, -1
-        if fd >= 0:
-            os.close(fd)
+        with self._closing:
+            if self._fd >= 0:
+                os.close(self._fd)
+            self._fd = -1
 
 
 class _SegmentReceiver(Receiver):
