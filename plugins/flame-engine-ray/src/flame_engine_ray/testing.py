@@ -75,7 +75,7 @@ class RayCluster:
         return self._start([f"--address={self.address}", *more], cpus, variables or {})
 
     def kill_node(self, node: int) -> None:
-        """All of its processes at once, without a word."""
+        """All of its processes at once, without a word; one that is gone already stays so."""
         self._ask({"kill": node})
 
     def freeze_node(self, node: int, frozen: bool) -> None:
@@ -170,7 +170,9 @@ class _Holder:
         ]
 
     def _kill(self, node: int) -> None:
-        process = self._nodes.pop(node)
+        process = self._nodes.pop(node, None)
+        if process is None:
+            return
         while pids := [pid for pid in self._processes(node) if pid != node]:
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):

@@ -12,6 +12,7 @@ from flame_host.testing.engine_contract import EngineContract
 class TestTheRayEngine(EngineContract):
     @pytest.fixture
     def engine(self) -> Engine:
+
         return RayEngine()
 
     @pytest.fixture
