@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,9 +25,9 @@ def no_session_stalls() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def ray_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Ray cluster of one node that has Ray and nothing else, with an index of its own; this process stays connected to it."""
-    pytest.importorskip("ray", reason="the group `ray` of development dependencies is not installed")
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One node that has Ray, pip and uv and nothing else, with an index of its own; this process stays connected to it."""
+    ray = pytest.importorskip("ray", reason="the group `ray` of development dependencies is not installed")
     from flame_engine_ray.testing import RayCluster
 
     from flame_host.testing.installers import make_wheel
@@ -35,15 +36,17 @@ def ray_endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     for version in ("1.0", "2.0"):
         make_wheel(wheelhouse, "flametestdep", version)
     os.environ["RAY_AUTH_MODE"] = "disabled"
+    variables = {"FLAME_HOST_WHEELHOUSE": str(wheelhouse), "FLAME_HOST_OFFLINE": "1"}
     tools = [Path(place) for place in os.environ["PATH"].split(os.pathsep) if Path(place, "uv").is_file()]
-    cluster = RayCluster(
-        tmp_path_factory.mktemp("ray"), {"FLAME_HOST_WHEELHOUSE": str(wheelhouse), "FLAME_HOST_OFFLINE": "1"}, path=tools[:1]
-    )
+    cluster = RayCluster(tmp_path_factory.mktemp("ray"), variables, path=tools[:1])
     try:
-        import ray
-
         ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
-        yield f"ray:{cluster.address}"
+        yield cluster
         ray.shutdown()
     finally:
         cluster.close()
+
+
+@pytest.fixture
+def ray_endpoint(ray_cluster: Any) -> str:
+    return f"ray:{ray_cluster.address}"

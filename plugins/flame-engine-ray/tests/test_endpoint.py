@@ -6,10 +6,10 @@ import pytest
 
 pytest.importorskip("ray", reason="the group `ray` of development dependencies is not installed")
 
-from flame_engine_ray.bundle import bundle, closure  # noqa: E402
-from flame_engine_ray.cluster import Endpoint  # noqa: E402
+from flame_engine_ray.bundle import bundle, closure
+from flame_engine_ray.cluster import Endpoint
 
-from flame_host.api import ConfigError  # noqa: E402
+from flame_host.api import ConfigError
 
 
 @pytest.mark.parametrize(

@@ -40,13 +40,10 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
         cluster.close()
 
 
-@pytest.fixture
-def nodes(cluster: RayCluster) -> Iterator[list[int]]:
-    """Two nodes of one CPU; those that a test has left are ended."""
-    nodes = [cluster.add_node(cpus=1) for _ in range(2)]
-    yield nodes
-    for node in nodes:
-        cluster.kill_node(node)
+@pytest.fixture(scope="module")
+def nodes(cluster: RayCluster) -> list[int]:
+    """Two of one CPU. The last test takes one of them away."""
+    return [cluster.add_node(cpus=1) for _ in range(2)]
 
 
 @pytest.fixture
@@ -78,16 +75,6 @@ def kill_the_actor() -> None:
     guardian = os.getppid()
     os.kill(int(Path(f"/proc/{guardian}/stat").read_text().rpartition(")")[2].split()[1]), signal.SIGKILL)
     time.sleep(60)
-
-
-def test_a_node_that_dies_among_two_thousand_tasks_costs_none_of_them(connection, services, cluster, nodes):
-    call = Caller(connection, services, slowly, max_instances=2, warmup=2)
-    tasks = [call(number) for number in range(2000)]
-    assert eventually(lambda: sum(task.done() for task in tasks) > 200, _PATIENCE)
-    assert eventually(lambda: len({task.result()[1] for task in tasks if task.done()}) == 2, _PATIENCE)
-    cluster.kill_node(nodes[0])
-    assert [task.result(_PATIENCE)[0] for task in tasks] == list(range(2000))
-    call.session.close(wait=False)
 
 
 def test_a_node_that_is_out_of_reach_for_ten_seconds_goes_on_where_it_was(connection, services, cluster, nodes):
@@ -151,3 +138,13 @@ os.kill(os.getpid(), signal.SIGKILL)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=180)
     worker = int(done.stdout.split()[-1])
     assert eventually(lambda: not Path(f"/proc/{worker}").exists(), 30)
+
+
+def test_a_node_that_dies_among_two_thousand_tasks_costs_none_of_them(connection, services, cluster, nodes):
+    call = Caller(connection, services, slowly, max_instances=2, warmup=2)
+    tasks = [call(number) for number in range(2000)]
+    assert eventually(lambda: sum(task.done() for task in tasks) > 200, _PATIENCE)
+    assert eventually(lambda: len({task.result()[1] for task in tasks if task.done()}) == 2, _PATIENCE)
+    cluster.kill_node(nodes[0])
+    assert [task.result(_PATIENCE)[0] for task in tasks] == list(range(2000))
+    call.session.close(wait=False)

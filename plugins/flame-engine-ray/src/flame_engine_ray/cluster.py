@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -17,6 +21,8 @@ from flame_host.api import ConfigError, Resources
 
 _GROUPS = {"exchange": 2, "watch": 1, "control": 1, "data": 1}
 _KNOWN = ("cpus", "object_store", "namespace", "placement", "autoscaling", "resource.<name>")
+_CURRENT = "/tmp/ray/ray_current_cluster"  # where Ray notes the cluster that runs here
+_KNOCK = 5.0  # seconds
 _PLACEMENTS = {"spread": "SPREAD", "pack": "DEFAULT"}
 
 
@@ -85,8 +91,9 @@ class Cluster:
                 options |= {"num_cpus": endpoint.cpus} if endpoint.cpus else {}
                 options |= {"object_store_memory": endpoint.object_store} if endpoint.object_store else {}
             try:
+                _knock(endpoint.address)
                 ray.init(**options)
-            except (ConnectionError, RuntimeError, ValueError) as error:
+            except (OSError, RuntimeError, ValueError) as error:
                 raise ConfigError(
                     f"there is no Ray cluster at {endpoint.address}: {error}",
                     hint="start one (ray start --head), or write  ray:  for one of its own",
@@ -156,6 +163,17 @@ def _actor_class(groups: Mapping[str, str]) -> Any:
     methods = {name: ray.method(concurrency_group=group)(getattr(aboard.Executor, name)) for name, group in groups.items()}
     kind = type("Executor", (aboard.Executor,), {**methods, "__module__": aboard.__name__, "__doc__": aboard.Executor.__doc__})
     return ray.remote(concurrency_groups=_GROUPS)(kind)
+
+
+def _knock(address: str) -> None:
+    """Raises OSError where nobody listens: Ray would ask for minutes, and then end this process."""
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", "")
+        with contextlib.suppress(OSError):
+            address = address or Path(_CURRENT).read_text().strip()
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_KNOCK).close()
 
 
 def _amount(text: str) -> int:

@@ -33,10 +33,10 @@ _DETACH = (
 
 
 def bare_python(directory: Path) -> Path:
-    """An interpreter with Ray and what Ray requires, linked from this environment, and nothing else."""
+    """An interpreter with Ray, what Ray requires, and pip, linked from this environment, and nothing else."""
     venv.EnvBuilder(symlinks=True, with_pip=False).create(directory)
     (site,) = directory.glob("lib/python*/site-packages")
-    for found in closure(["ray"], stay=()).values():
+    for found in closure(["ray", "pip"], stay=()).values():
         for name in {Path(str(path)).parts[0] for path in found.files or () if not str(path).startswith("..")}:
             place = Path(str(distribution(found.name).locate_file(name)))
             if place.exists() and name != "__pycache__" and not (site / name).exists():
