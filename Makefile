@@ -6,6 +6,8 @@ UV := $(shell command -v uv 2>/dev/null || echo $(BIN)/uv)
 # What a user gets by installing the client, and what a developer adds.
 DEFAULTS := $(addprefix plugins/flame-,archive-tar archive-zip cache-local fetch-file install-uv serialize-cloudpickle)
 MEMBERS := $(wildcard plugins/*) sdk
+# Ray is large: its plugin is installed without it, and its tests are skipped, until `make ray`.
+LARGE := plugins/flame-engine-ray
 USED := $(VENV)/.used
 STAMP := $(VENV)/.installed
 # Tests run commands of the environment by name: uv, flame, flame-host.
@@ -13,7 +15,7 @@ TOOLS := PATH="$(CURDIR)/$(BIN):$$PATH"
 CHAOS ?= --minutes 10 --seed 1 2 3 --threads 1 3 8 --foreign-load
 INSTALL = $(UV) pip install -q --python $(BIN)/python -c constraints.txt
 
-.PHONY: help demo test check pyright bench faults soak fuzz prove sbom docs serve-docs protos format release version clean
+.PHONY: help demo test check pyright bench faults soak fuzz prove sbom docs serve-docs protos format release version clean ray
 .DEFAULT_GOAL := help
 
 help:
@@ -28,7 +30,8 @@ $(USED): pyproject.toml constraints.txt $(addsuffix /pyproject.toml,$(DEFAULTS) 
 	@touch $@
 
 $(STAMP): $(USED) $(addsuffix /pyproject.toml,$(MEMBERS))
-	$(INSTALL) --group dev -e . $(addprefix -e ./,$(MEMBERS)) "flame-host[serve]"
+	$(INSTALL) --group dev -e . $(addprefix -e ./,$(filter-out $(LARGE),$(MEMBERS))) "flame-host[serve]"
+	$(INSTALL) --no-deps $(addprefix -e ./,$(LARGE))
 	@touch $@
 
 ## demo     run the quickstart example, with what a user installs and nothing else
@@ -38,6 +41,10 @@ demo: $(USED)
 ## test     the whole test suite
 test: $(STAMP)
 	$(TOOLS) $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+## ray      install Ray, so that the tests of its engine run too
+ray: $(STAMP)
+	$(INSTALL) --group ray
 
 ## check    lint, format, types, import rules, unit and contract tests; under a minute
 check: $(STAMP)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,3 +41,31 @@ def _command_line(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace") or "ended, not waited for"
     except OSError:
         return "gone meanwhile"
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One node that has Ray, pip and uv and nothing else, with an index of its own; this process stays connected to it."""
+    ray = pytest.importorskip("ray", reason="the group `ray` of development dependencies is not installed")
+    from flame_engine_ray.testing import RayCluster
+
+    from flame_host.testing.installers import make_wheel
+
+    wheelhouse = tmp_path_factory.mktemp("ray-wheelhouse")
+    for version in ("1.0", "2.0"):
+        make_wheel(wheelhouse, "flametestdep", version)
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    variables = {"FLAME_HOST_WHEELHOUSE": str(wheelhouse), "FLAME_HOST_OFFLINE": "1"}
+    tools = [Path(place) for place in os.environ["PATH"].split(os.pathsep) if Path(place, "uv").is_file()]
+    cluster = RayCluster(tmp_path_factory.mktemp("ray"), variables, path=tools[:1])
+    try:
+        ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
+        yield cluster
+        ray.shutdown()
+    finally:
+        cluster.close()
+
+
+@pytest.fixture
+def ray_endpoint(ray_cluster: Any) -> str:
+    return f"ray:{ray_cluster.address}"

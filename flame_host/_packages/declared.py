@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from flame_host._packages.reading import head_of, read_toml, takes_long
+from flame_host._packages.reading import head_of, is_below, read_toml, takes_long
 from flame_host._packages.tables import at, strings
 from flame_host.api import ConfigError
 
@@ -172,8 +172,8 @@ class Declaration:
 
     def _text(self, name: str) -> str:
         try:
-            return head_of(self.directory / name)
-        except (OSError, ValueError):  # not there, or no path
+            return head_of(self.directory / name) if is_below(self.directory / name) else ""
+        except (OSError, ValueError, RuntimeError):  # not there, or no path
             return ""
 
     def _searched(self, name: str, pattern: str) -> str:

@@ -70,7 +70,7 @@ class FileStore:
             if max(status.st_mtime_ns, status.st_ctime_ns) < _now() - _SETTLED:
                 now[name] = [*facts, digest]
             entries.append([name, status.st_size, bool(status.st_mode & 0o111), digest])
-        entries += [[name, len(content), False, self._add_bytes(content)] for name, content in extra.items()]
+        entries += [[name, len(content), False, self.add(content)] for name, content in extra.items()]
         if now != known:
             _write(memory, json.dumps(now).encode())
         return self._listed(entries, links)
@@ -97,12 +97,13 @@ class FileStore:
                 if not Path("/proc", str(int(path.name.split(".")[1]))).exists():
                     path.unlink()
 
-    def _place(self, digest: str) -> Path:
+    def place(self, digest: str) -> Path:
+        """Where a content stands."""
         return self._contents / digest[:2] / digest
 
     def _is_intact(self, digest: str, size: int) -> bool:
         """Small contents are read whenever they are used; of large ones the status is compared, which a change would leave a trace in."""
-        path = self._place(digest)
+        path = self.place(digest)
         try:
             status = path.stat()
         except OSError:
@@ -129,7 +130,9 @@ class FileStore:
             part.unlink(missing_ok=True)
         return digest
 
-    def _add_bytes(self, content: bytes) -> str:
+    def add(self, content: bytes) -> str:
+        """Keep a content; returns its digest."""
+        make_private(self._contents)
         digest = hashlib.sha256(content).hexdigest()
         if not self._is_intact(digest, len(content)):
             part = self._contents / f".{os.getpid()}.{uuid.uuid4().hex}"
@@ -138,7 +141,7 @@ class FileStore:
         return digest
 
     def _finish(self, part: Path, digest: str) -> None:
-        place = self._place(digest)
+        place = self.place(digest)
         make_private(place.parent)
         if place.is_file() and self._is_intact(digest, place.stat().st_size) and place.stat().st_size == part.stat().st_size:
             return
@@ -163,7 +166,7 @@ class FileStore:
         large: list[tuple[str, bool, str]] = []
         write_tree(self._members(listing, large), target, self._limits, compressed_size=sum(entry[1] for entry in listing["files"]))
         for name, executable, digest in large:
-            content = self._place(digest)
+            content = self.place(digest)
             if not self._is_intact(digest, LARGE):
                 raise PackageError(
                     f"the content of {name} was changed or removed in {self._contents}", hint="run the program again: it is packed anew"
@@ -178,7 +181,7 @@ class FileStore:
                 yield Member(name, MemberKind.FILE, 0, executable, content=b"")
                 continue
             try:
-                content = self._place(digest).read_bytes()
+                content = self.place(digest).read_bytes()
             except FileNotFoundError:
                 content = b""
             if hashlib.sha256(content).hexdigest() != digest:

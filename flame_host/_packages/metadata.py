@@ -6,6 +6,7 @@ Written from their declarations, as an editable installation would: name, versio
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,18 @@ from flame_host._packages.tables import at, strings
 
 def write_metadata(tree: Path, here: Mapping[str, Declaration], recorded: Mapping[str, str]) -> bool:
     """One ``dist-info`` for each project whose version is known; says whether there is any."""
+    place = tree / PLACE
+    if place.is_symlink() or place.is_file():  # the name is ours, whatever a package has there
+        place.unlink()
+    elif place.is_dir():
+        shutil.rmtree(place)
     versions = {name: _normalised(declaration.version(recorded)) for name, declaration in here.items()}
     written = False
     for name, version in versions.items():
         declaration = here[name]
         if not version:
             continue
-        info = tree / PLACE / f"{canonical(declaration.name).replace('-', '_')}-{version}.dist-info"
+        info = place / f"{canonical(declaration.name).replace('-', '_')}-{version}.dist-info"
         info.mkdir(parents=True, exist_ok=True)
         project = declaration.project or {}
         (info / "METADATA").write_text("\n".join(_headers(project, version)) + "\n", encoding="utf-8")

@@ -30,6 +30,7 @@ LIGHT_BYTES = 128 << 10
 """Of all files together: most projects have a tenth of it, and it is parsed in a tenth of a second."""
 
 _left: ContextVar[int | None] = ContextVar("left", default=None)
+_top: ContextVar[Path | None] = ContextVar("top", default=None)
 
 _OPTION = re.compile(r"(?:(?P<name>-[rce])[\s=]*|(?P<long>--(?:requirement|constraint|editable))(?:=|\s)\s*)(?P<path>\S+)")
 
@@ -46,6 +47,22 @@ def lightly() -> Iterator[None]:
         yield
     finally:
         _left.reset(token)
+
+
+@contextlib.contextmanager
+def only_below(top: Path) -> Iterator[None]:
+    """Within, what a package's own files name is read below its top, see `is_below`."""
+    token = _top.set(top.resolve())
+    try:
+        yield
+    finally:
+        _top.reset(token)
+
+
+def is_below(path: Path) -> bool:
+    """Whether a file may be read that a package names; any, where it is the user's own project that is read."""
+    top = _top.get()
+    return top is None or path.resolve().is_relative_to(top)
 
 
 def takes_long() -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from flame_host._packages.children import ask
 from flame_host._packages.metadata import write_metadata
 from flame_host._packages.project import read_about, read_project
-from flame_host._packages.reading import Heavy, lightly
+from flame_host._packages.reading import Heavy, lightly, only_below
 from flame_host.api import ConfigError, FlameError, ProvisionError
 
 SECONDS = 20.0
@@ -41,12 +41,13 @@ def survey(tree: Path, seconds: float = SECONDS) -> dict[str, Any]:
 
 def read_tree(tree: Path) -> dict[str, Any]:
     try:
-        project, reading = read_project(tree)
+        with only_below(tree):
+            project, reading = read_project(tree)
+            return {**project.to_facts(), "metadata": write_metadata(tree, reading.here, read_about(tree).versions)}
     except OSError as error:
         if error.errno not in (errno.ENAMETOOLONG, errno.ELOOP):
             raise
         raise ConfigError(f"the project names a path that is none: {error.strerror}: {error.filename!s:.200}") from error
-    return {**project.to_facts(), "metadata": write_metadata(tree, reading.here, read_about(tree).versions)}
 
 
 def _by_a_child(tree: Path, seconds: float) -> dict[str, Any]:

@@ -23,7 +23,7 @@ _DISTRIBUTIONS = {
     "installers": {"uv": "flame-install-uv", "pip": "flame-install-pip"},
     "serializers": {"cloudpickle": "flame-serialize-cloudpickle", "msgpack": "flame-serialize-msgpack"},
     "caches": {"local": "flame-cache-local"},
-    "engines": {"local": "flame-host", "inline": "flame-host"},
+    "engines": {"local": "flame-host", "inline": "flame-host", "ray": "flame-engine-ray"},
     "deployers": {"directory": "flame-host-sdk"},
 }
 """What brings the names we know of, and nothing else: to advise a name made of a typing error would be to advise a stranger's code."""

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from flame_host.api import Task, WorkerStartError
 from flame_host.engine.link import Link
 from flame_host.engine.loop import weakly
-from flame_host.engine.outbox import Outbox
+from flame_host.engine.outbox import Sending
 from flame_host.engine.shares import Share
-from flame_host.worker.process import WorkerExit, WorkerProcess
+from flame_host.worker.process import WorkerExit
 from flame_host.worker.runtime.channel import CANCEL, ERROR, HEADER, READY, RECALL, START, STOP, credit, encode
 
 if TYPE_CHECKING:
+    from flame_host.engine.process import Process
     from flame_host.engine.session import LocalSession
 
 _DEATH_NOTICE = 2.0  # seconds to wait for the exit status of a worker whose socket has closed
@@ -50,10 +51,10 @@ class Executor(Link):
         self.life = Life.STARTING
         self.kill_reason: Exception | None = None
         self.kill_task: Task | None = None
-        self.process: WorkerProcess | None = None
+        self.process: Process | None = None
         self.gone = threading.Event()
         self._life = threading.RLock()  # a finalizer may kill it while this thread does something to it
-        self._control: Outbox | None = None
+        self._control: Sending | None = None
         self._credit = (0, 0)
         self._crediting = threading.RLock()
         self._problem: BaseException | bytes | None = None
@@ -80,6 +81,10 @@ class Executor(Link):
         return self.ready and not self.inflight and self.window > 0
 
     @property
+    def latency(self) -> float:
+        return self.process.latency if self.process else 0.0
+
+    @property
     def pid(self) -> int:
         return self.process.pid if self.process else 0
 
@@ -98,8 +103,7 @@ class Executor(Link):
         try:
             with self._life:
                 self.process = process
-                self.attach(process.data)
-                self._control = Outbox(process.control, self._io)
+                self._control = process.join(self)
                 if self.life is Life.ENDING:  # told to end before there was anything to end
                     process.kill()
                     return
@@ -195,7 +199,7 @@ class Executor(Link):
         self._finish(process)
         self.gone.set()
 
-    def _finish(self, process: WorkerProcess) -> None:
+    def _finish(self, process: Process) -> None:
         """The worker is gone: say what happened to its tasks."""
         how = process.how_it_ended()
         if self._abandoned is not None:
@@ -216,7 +220,7 @@ class Executor(Link):
         else:
             self.session.executor_failed(self, self._problem or self._stillborn(process, how, said), how)
 
-    def _stillborn(self, process: WorkerProcess, how: WorkerExit, said: str) -> WorkerStartError:
+    def _stillborn(self, process: Process, how: WorkerExit, said: str) -> WorkerStartError:
         return WorkerStartError(
             f"worker {process.pid or ''} {how.words} before it was ready" + (f"; it printed:\n{said}" if said else ""),
             hint=f"try  {self.session.python} -I -c 'pass'  to see whether the interpreter starts",

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flame_host.api import Application, HostServices, Lease, decoders, denies
 from flame_host.engine.loop import Loop
 from flame_host.engine.outbox import Outbox
 from flame_host.engine.output import OutputReader
+from flame_host.engine.process import LocalProcess, Process
+from flame_host.engine.shares import Share
 from flame_host.engine.working_directory import WorkingDirectories
-from flame_host.worker.process import Guardian, WorkerProcess
+from flame_host.worker.process import Guardian
 from flame_host.worker.runtime.channel import ChannelClosed
 
 if TYPE_CHECKING:
@@ -23,19 +25,66 @@ _PRIVATE = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONDONTWRITEBYTECOD
 """Variables about *our* interpreter, which the application's must not inherit."""
 
 
+class Seat(Protocol):
+    """Whom a worker is started for: an executor, or on another machine what stands for one."""
+
+    number: int
+    share: Share | None
+
+    def process_ended(self) -> None: ...
+
+
+class Sitting(Protocol):
+    """The session of a seat."""
+
+    session_id: str
+    application: Application
+
+
+class Launching(Protocol):
+    """What starts the workers of a connection's sessions."""
+
+    def spawn(self, session: LocalSession, executor: Executor) -> Process:
+        """Provision if need be, then start a worker. In a thread of the executor's own, so it may take its time."""
+        ...
+
+    def start_order(self, application: Application) -> dict[str, Any]:
+        """What of a worker's START the launcher has to say; the session adds its own."""
+        ...
+
+    def python_of(self, application: Application) -> str:
+        """The interpreter, for messages."""
+        ...
+
+    def release(self, executor: Executor) -> str:
+        """Its worker has ended: let go of all that was its, and return the last of what it printed."""
+        ...
+
+    def renew(self, application: Application) -> None: ...
+    def release_environment(self, application: str) -> None: ...
+    def end_workers(self) -> None:
+        """All of them, now; no more are started."""
+        ...
+
+    def close(self) -> None:
+        """After the loops have ended."""
+        ...
+
+
 class Launcher:
     """Owns the guardian, the leases of environments, and the readers of workers' output."""
 
     def __init__(self, services: HostServices, supervisor: Loop, io: Loop) -> None:
         self._services = services
         self._supervisor = supervisor
+        self._io = io
         self._leases: dict[tuple[str, str], Lease] = {}
         self._retired: list[tuple[str, Lease]] = []
         self._failures: dict[tuple[str, str], BaseException] = {}
         self._turns: dict[tuple[str, str], threading.Lock] = {}
         self._directories = WorkingDirectories(services.root)
         self._lock = threading.Lock()
-        self._readers: dict[Executor, OutputReader] = {}
+        self._readers: dict[Seat, OutputReader] = {}
         self._closed = False
 
         def sender(sock: socket.socket) -> Outbox:
@@ -46,7 +95,7 @@ class Launcher:
 
     # ------------------------------------------------------------------------------------------------ workers
 
-    def spawn(self, session: LocalSession, executor: Executor) -> WorkerProcess:
+    def spawn(self, session: Sitting, executor: Seat) -> LocalProcess:
         """Provision if need be, then start a worker; its output is read from now on."""
         application = session.application
         environment = self._lease(application, session.session_id).environment
@@ -55,7 +104,7 @@ class Launcher:
         variables.update(application.environments)
         if executor.share is not None:
             variables["CUDA_VISIBLE_DEVICES"] = ",".join(executor.share.gpus)
-        process = WorkerProcess(self.guardian, environment.python, variables, self._ahead(application), executor.process_ended)
+        process = LocalProcess(self._io, self.guardian, environment.python, variables, self._ahead(application), executor.process_ended)
         try:
             self._readers[executor] = OutputReader(process, session.session_id, executor.number, self._services.log, self._supervisor)
         except BaseException:
@@ -92,7 +141,7 @@ class Launcher:
         lease = self._leases.get(_package_of(application))
         return str(lease.environment.python) if lease else "python"
 
-    def release(self, executor: Executor) -> str:
+    def release(self, executor: Seat) -> str:
         """In the supervisor's thread: read what is left of its output, close everything it had, and return the last of what it said."""
         reader = self._readers.pop(executor, None)
         if reader is None:

@@ -27,7 +27,7 @@ from typing import Any, Protocol
 
 from flame_host.api import Task
 from flame_host.engine.loop import Loop
-from flame_host.engine.outbox import Outbox
+from flame_host.engine.outbox import Sending
 from flame_host.engine.spinning import calling_thread
 from flame_host.worker.runtime.channel import (
     ERROR,
@@ -48,8 +48,14 @@ from flame_host.worker.runtime.channel import (
 _AHEAD = 0.005
 """Seconds of work to send ahead of a worker's answers: enough to keep it busy while this process waits for its own lock."""
 _MOST_AHEAD = 4096
+_PATIENCE = 0.02  # seconds of work that may be ahead where it is not known how long a task takes
+_LEAST = 1e-6  # seconds that answers take at least
 _LOOP = object()
 _NOBODY = object()
+
+
+class Descriptor(Protocol):
+    def fileno(self) -> int: ...
 
 
 class TaskSource(Protocol):
@@ -104,14 +110,22 @@ class Link:
         self._polled_by = 0
         self._unhandled: deque[Any] = deque()
 
-    def attach(self, sock: socket.socket) -> None:
+    def attach(self, sock: Descriptor, receiver: Receiver, outbox: Sending) -> None:
+        """Args:
+        sock: readable whenever the receiver has something. outbox: calls `pump` whenever its line has become empty.
+        """
         self._sock = sock
-        self._receiver = Receiver(sock)
-        self._outbox = Outbox(sock, self._io, self.pump)
+        self._receiver = receiver
+        self._outbox = outbox
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._io.read(sock.fileno(), self.read)
         self.attached = True
+
+    @property
+    def latency(self) -> float:
+        """Seconds that a call and its answer are on their way, where that is worth counting."""
+        return 0.0
 
     @property
     def running(self) -> Task | None:
@@ -325,12 +339,18 @@ class Link:
 
     def _account(self, done: int, now: float) -> None:
         self.succeeded += done
-        each = (now - self.since) / done
+        latency = self.latency  # is the way's; what is left is the worker's
+        took = max(now - self.since - latency, _LEAST)
+        each = took / done
         self.since = self.idle_since = now
         self._mean = each if not self._mean else 0.75 * self._mean + 0.25 * each
         with self._sending:
             if self.window:  # not while recalling, nor at the end
-                self.window = 1 if self._source.serial else max(1, min(_MOST_AHEAD, int(_AHEAD / self._mean)))
+                ahead = int((_AHEAD + latency) / self._mean)
+                if latency and not self.inflight and took < _PATIENCE:
+                    # It ran dry. What that took may be the way's, whose time varies more than that of short tasks.
+                    ahead = max(ahead, 2 * self.window)
+                self.window = 1 if self._source.serial else max(1, min(_MOST_AHEAD, ahead))
 
     # ------------------------------------------------------------------------------------------------ calls
 

@@ -1,10 +1,11 @@
-"""The local engine: sessions on worker processes of this machine."""
+"""The local engine: sessions on worker processes of this machine; and what every engine of worker processes has in common."""
 
 from __future__ import annotations
 
 import os
 import time
 import weakref
+from collections.abc import Callable
 from dataclasses import replace
 
 from flame_host.api import (
@@ -18,14 +19,14 @@ from flame_host.api import (
     SessionInfo,
     SessionSpec,
 )
-from flame_host.engine.launcher import Launcher
+from flame_host.engine.launcher import Launcher, Launching
 from flame_host.engine.loop import Loop
 from flame_host.engine.objects import SharedObjects
 from flame_host.engine.registry import Registry
 from flame_host.engine.session import LocalSession
-from flame_host.engine.shares import Shares, check_resources, this_machine
+from flame_host.engine.shares import Room, Shares, check_resources, this_machine
 
-_connections: weakref.WeakSet[LocalConnection] = weakref.WeakSet()
+_connections: weakref.WeakSet[WorkerConnection] = weakref.WeakSet()
 
 
 def _forget_all() -> None:
@@ -36,18 +37,32 @@ def _forget_all() -> None:
 os.register_at_fork(after_in_child=_forget_all)
 
 
-class LocalConnection:
-    """Owns the two loops, the launcher and the sessions."""
+class WorkerConnection:
+    """A connection whose sessions run on worker processes, wherever a launcher starts them. Owns the two loops and the sessions.
 
-    def __init__(self, endpoint: str, services: HostServices) -> None:
+    Args:
+        launch: makes what starts the workers; it gets the supervisor's loop and the io loop.
+        shares: of what there is to run on. cores: how many executors a session may have that does not say.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        services: HostServices,
+        launch: Callable[[Loop, Loop], Launching],
+        *,
+        objects: ObjectStore,
+        shares: Room,
+        cores: int,
+    ) -> None:
         self.endpoint = endpoint
         self.services = services
-        self.cores = len(os.sched_getaffinity(0))
+        self.cores = cores
         self.io = Loop("flame-io")
         self.supervisor = Loop("flame-supervisor")
-        self.launcher = Launcher(services, self.supervisor, self.io)
-        self.objects: ObjectStore = SharedObjects(services.cache("local").open("local:"))
-        self.shares = Shares(*this_machine())
+        self.launcher = launch(self.supervisor, self.io)
+        self.objects = objects
+        self.shares = shares
         self._registry = Registry(endpoint)
         self._pid = os.getpid()
         _connections.add(self)
@@ -120,3 +135,17 @@ class LocalConnection:
     def is_own_thread(self) -> bool:
         """Whether this is one of the threads that everything here needs to go on."""
         return self.supervisor.is_current() or self.io.is_current()
+
+
+class LocalConnection(WorkerConnection):
+    """Worker processes of this machine."""
+
+    def __init__(self, endpoint: str, services: HostServices) -> None:
+        super().__init__(
+            endpoint,
+            services,
+            lambda supervisor, io: Launcher(services, supervisor, io),
+            objects=SharedObjects(services.cache("local").open("local:")),
+            shares=Shares(*this_machine()),
+            cores=len(os.sched_getaffinity(0)),
+        )

@@ -23,18 +23,16 @@ class SharedObjects:
         return self._store.endpoint
 
     def put(self, key: str, payload: Payload) -> ObjectRef:
-        return self._store.put(key, _shared(payload))
+        return self._store.put(key, self._shared(payload))
 
     def update(self, ref: ObjectRef, payload: Payload, *, if_version: int | None = None) -> ObjectRef:
-        return self._store.update(ref, _shared(payload), if_version=if_version)
+        return self._store.update(ref, self._shared(payload), if_version=if_version)
 
+    def _shared(self, payload: Payload) -> Payload:
+        return replace(payload, buffers=tuple(self.stable(buffer) for buffer in payload.buffers))
 
-def _shared(payload: Payload) -> Payload:
-    return replace(payload, buffers=tuple(_stable(buffer) for buffer in payload.buffers))
-
-
-def _stable(buffer: Buffer) -> Buffer:
-    """A buffer that nobody can change any more: what is put is what will be got."""
-    if not isinstance(buffer, (bytearray, memoryview)):
-        return buffer
-    return MemorySegment.of(buffer) if buffer_size(buffer) > INLINE_LIMIT else bytes(buffer)
+    def stable(self, buffer: Buffer) -> Buffer:
+        """A buffer that nobody can change any more: what is put is what will be got."""
+        if not isinstance(buffer, (bytearray, memoryview)):
+            return buffer
+        return MemorySegment.of(buffer) if buffer_size(buffer) > INLINE_LIMIT else bytes(buffer)

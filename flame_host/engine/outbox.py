@@ -7,8 +7,8 @@ import contextlib
 import socket
 import threading
 from collections import deque
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,18 @@ if TYPE_CHECKING:
 class Segment(Protocol):
     @property
     def fd(self) -> int: ...
+
+
+class Sending(Protocol):
+    """Takes what is to be sent, in order, from any thread, and never blocks; `Outbox` does so on a socket.
+
+    Attributes:
+        line: what waits. While it is not empty no more should be made.
+    """
+
+    @property
+    def line(self) -> Collection[Any]: ...
+    def send(self, data: bytes, segments: Sequence[Any] = ()) -> None: ...
 
 
 class Outbox:

@@ -42,7 +42,7 @@ from flame_host.worker.runtime.channel import CALL, HEADER, INLINE_LIMIT, SPIN, 
 
 if TYPE_CHECKING:
     from flame_host.api import CallOptions
-    from flame_host.engine.local import LocalConnection
+    from flame_host.engine.local import WorkerConnection
 
 _RECALL_AFTER = 0.02  # seconds the running task may keep others waiting behind it
 _GATHER = 64  # queued frames worth a write of their own while the worker is busy
@@ -65,7 +65,7 @@ class LocalSession:
 
     start_timeout = 120.0
 
-    def __init__(self, spec: SessionSpec, application: Application, connection: LocalConnection) -> None:
+    def __init__(self, spec: SessionSpec, application: Application, connection: WorkerConnection) -> None:
         self.session_id = spec.session_id
         self.spec = spec
         self.application = application
@@ -192,7 +192,7 @@ class LocalSession:
         if executor.replied:
             self._starts.succeeded()  # not when it says that it is ready: it may end of what it does next, and so may the next one
         waited = now - executor.since
-        if len(executor.inflight) > 1 and waited > _RECALL_AFTER:
+        if len(executor.inflight) > 1 and waited > _RECALL_AFTER + executor.latency:
             executor.recall()
         task = executor.running
         if task is not None:
@@ -262,7 +262,7 @@ class LocalSession:
 
     def start_order(self, executor: Executor) -> tuple[dict[str, Any], tuple[str, bytes, tuple[Buffer, ...]]]:
         order = self._connection.launcher.start_order(self.application)
-        order["variables"]["FLAME_SESSION"] = self.session_id
+        order["variables"] = {**order.get("variables", {}), "FLAME_SESSION": self.session_id}
         order["name"] = f"{self.application.name}/{self.session_id}"
         order["instantiate"] = self.spec.instantiate and not self._states
         order["limits"] = self._rlimits

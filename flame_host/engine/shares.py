@@ -7,6 +7,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from flame_host.api import ConfigError, Resources, SessionSpec
 
@@ -49,6 +50,18 @@ class Share:
 
     wanted: Resources
     gpus: tuple[str, ...]
+
+
+class Room(Protocol):
+    """Who gives executors their share of what there is to run on; `Shares` does on this machine. Thread-safe, and nothing waits here."""
+
+    def check(self, wanted: Resources) -> None:
+        """Raises ConfigError for what can never be had."""
+        ...
+
+    def take(self, who: object, wanted: Resources, priority: int) -> Share | None: ...
+    def leave(self, who: object) -> None: ...
+    def give_back(self, share: Share) -> None: ...
 
 
 @dataclass
@@ -115,7 +128,7 @@ class Shares:
         )
 
 
-def check_resources(spec: SessionSpec, machine: Shares) -> None:
+def check_resources(spec: SessionSpec, machine: Room) -> None:
     """Raises ConfigError for what can never be had, and for a priority among nobody."""
     if spec.resources is not None:
         machine.check(spec.resources)

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from flame_host.api import Event, FlameError, TaskState
@@ -320,7 +320,11 @@ class Cluster:
 
     # ------------------------------------------------------------------------------------------------ tasks
 
-    async def create_task(self, session_id: str, data: bytes | None) -> types_pb2.Task:
+    def create_task(self, session_id: str, data: bytes | None, then: Callable[[types_pb2.Task | FlameError], None]) -> None:
+        """Keep it, answer, and run it: ``then`` gets the task, or why there is none, when that is known.
+
+        No coroutine, because this is what most calls are.
+        """
         self._check_taking()
         session = self.session(session_id)
         if not session.is_open:
@@ -332,15 +336,17 @@ class Cluster:
         session.last_task += 1
         job = Job(session, session.last_task, now(), data, self._report)
         self._add(job)
-        try:
-            await asyncio.shield(self._store.save_task(session.number, job.task_id, job.creation, data))
-        except FlameError:
-            self._drop(job)
-            raise
-        message = live_task(session, job)
-        if not job.settled:
-            self._submit(job)
-        return message
+
+        def kept(problem: FlameError | None) -> None:
+            if problem is not None:
+                self._drop(job)
+                then(problem)
+                return
+            then(live_task(session, job))
+            if not job.settled:
+                self._submit(job)
+
+        self._store.save_task(session.number, job.task_id, job.creation, data, kept)
 
     def get_task(self, session_id: str, task_id: int) -> types_pb2.Task:
         session = self.session(session_id)
@@ -475,19 +481,19 @@ class Cluster:
         self._keep(job, end)
 
     def _keep(self, job: Job, end: TaskState) -> None:
-        kept = self._store.save_result(job.session.number, job.task_id, end, job.started, job.completion, job.output, job.message)
-        kept.add_done_callback(lambda written: self._kept(job, end, written))
-
-    def _kept(self, job: Job, end: TaskState, written: asyncio.Future[None]) -> None:
-        if written.cancelled() or written.exception() is not None:
-            self._loop.call_later(_AGAIN_SECONDS, self._keep, job, end)  # nobody is told what could be lost
-            return
-        job.end = end
         session = job.session
-        session.counts[end] = session.counts.get(end, 0) + 1
-        self.done += 1
-        self._drop(job)
-        job.wake()
+
+        def kept(problem: FlameError | None) -> None:
+            if problem is not None:
+                self._loop.call_later(_AGAIN_SECONDS, self._keep, job, end)  # nobody is told what could be lost
+                return
+            job.end = end
+            session.counts[end] = session.counts.get(end, 0) + 1
+            self.done += 1
+            self._drop(job)
+            job.wake()
+
+        self._store.save_result(session.number, job.task_id, end, job.started, job.completion, job.output, job.message, kept)
 
     def _add(self, job: Job) -> None:
         job.session.live[job.task_id] = job

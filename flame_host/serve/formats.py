@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from flame_host.api import Buffer, Serializer, hookimpl
@@ -25,6 +26,19 @@ class Frames:
 
     def loads(self, data: bytes | memoryview, *, buffers: Sequence[memoryview] = (), resolve: Callable[[int], Any] | None = None) -> Any:
         return frames.loads(data)
+
+    def dumps_code(
+        self, value: object, *, buffers: list[Buffer] | None = None, reference: Callable[[object], int | None] | None = None
+    ) -> bytes:
+        return frames.dumps(value)
+
+    def loads_code(
+        self, data: bytes | memoryview, *, buffers: Sequence[memoryview] = (), allow: Callable[[str], bool] | None = None
+    ) -> Any:
+        return frames.loads(data)
+
+    def by_value(self, modules: Iterable[str]) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 @hookimpl

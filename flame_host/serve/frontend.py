@@ -161,7 +161,17 @@ class Frontend:
         if not request.HasField("task"):
             raise invalid("session spec")
         task = request.task
-        return await self._cluster.create_task(task.session_id, task.input if task.HasField("input") else None)
+        answered: asyncio.Future[types_pb2.Task | FlameError] = asyncio.get_running_loop().create_future()
+
+        def answer(told: types_pb2.Task | FlameError) -> None:
+            if not answered.done():  # whoever asked may have gone
+                answered.set_result(told)
+
+        self._cluster.create_task(task.session_id, task.input if task.HasField("input") else None, answer)
+        told = await answered
+        if isinstance(told, FlameError):
+            raise told
+        return told
 
     @answering
     async def GetTask(self, request: frontend_pb2.GetTaskRequest) -> types_pb2.Task:

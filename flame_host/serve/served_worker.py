@@ -5,12 +5,18 @@ the stock client, calls, and encodes results as its cache does. That interpreter
 Python 3.8 syntax.
 """
 
+from __future__ import annotations
+
 import inspect
 import io
 import os
 import pickle
 import sys
 import types
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _CONTEXTS = {"RunnerContext", "RunnerRequest"}
 """Classes of the client of which only the attributes matter; to import its package for them takes a second."""
@@ -22,21 +28,21 @@ REFERENCE = b"REF\x00"
 class Standin:
     """Takes the attributes of an object whose own class need not be imported."""
 
-    def __new__(cls, *args, **kwargs):
+    def __new__(cls, *args: object, **kwargs: object) -> Standin:
         return object.__new__(cls)
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         self.__dict__.update(state if isinstance(state, dict) else {})
 
 
 class Opener(pickle.Unpickler):
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         if name in _CONTEXTS and module.partition(".")[0] == "flamepy":
             return type(name, (Standin,), {"__module__": module, "__qualname__": name})
         return super().find_class(module, name)
 
 
-def opened(data):
+def opened(data: Any) -> Any:
     return Opener(io.BytesIO(data)).load()
 
 
@@ -44,21 +50,21 @@ class Served:
     """One executor of a session.
 
     Args:
-        context: the pickled RunnerContext. client: directory with the client's package, which goes behind the application's own.
+        stored: the pickled RunnerContext. client: directory with the client's package, which goes behind the application's own.
     """
 
-    def __init__(self, context, client):
+    def __init__(self, stored: bytes, client: str) -> None:
         # Before the support directory, which is the last: what a stock client's program imports is the stock client.
         also = [client, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
         sys.path[-1:-1] = [path for path in also if path and path not in sys.path]
-        context = _context_of(context)
+        context = _context_of(stored)
         target = getattr(context, "execution_object", None)
         if target is None:
             raise ValueError("the session's common data is a %s without an execution object" % type(context).__name__)
         self.target = target() if inspect.isclass(target) else target
         self.stateful = bool(getattr(context, "stateful", False))
 
-    def invoke(self, task_id, data):
+    def invoke(self, task_id: str, data: bytes | None) -> tuple[bytes, bytes | None, None]:
         """One call.
 
         Returns:
@@ -82,14 +88,15 @@ class Served:
             result = getattr(self.target, method)(*args, **kwargs)
         return _encoded(result), self._state() if self.stateful else None, None
 
-    def _state(self):
+    def _state(self) -> bytes:
         """What another executor of the session goes on from."""
         import cloudpickle
 
-        return _PICKLED + cloudpickle.dumps({"execution_object": self.target, "stateful": True}, protocol=cloudpickle.DEFAULT_PROTOCOL)
+        kept = {"execution_object": self.target, "stateful": True}
+        return _PICKLED + bytes(cloudpickle.dumps(kept, protocol=cloudpickle.DEFAULT_PROTOCOL))
 
 
-def _context_of(stored):
+def _context_of(stored: bytes) -> Any:
     """The context in a cache object: what the client put there, pickled twice by some of them, or what `Served` has kept."""
     value = opened(stored[4:] if stored[:4] == _PICKLED else stored)
     if isinstance(value, bytes):
@@ -97,7 +104,7 @@ def _context_of(stored):
     return types.SimpleNamespace(**value) if isinstance(value, dict) else value
 
 
-def _resolved(value):
+def _resolved(value: Any) -> Any:
     """What a reference stands for; anything else as it is. References may come encoded, marked by their own length."""
     if isinstance(value, bytes):
         if len(value) < 5 or value[-1] or int.from_bytes(value[:4], "little") != len(value) or b"endpoint\0" not in value:
@@ -113,7 +120,7 @@ def _resolved(value):
     return get_object(value)
 
 
-def _encoded(value):
+def _encoded(value: Any) -> bytes:
     """As the client's ``put_object`` stores it; arrays and tables by that itself, which has formats of their own for them."""
     if type(value).__module__.partition(".")[0] in ("numpy", "pyarrow", "pandas", "polars") or hasattr(value, "to_arrow"):
         try:
@@ -124,4 +131,4 @@ def _encoded(value):
             return REFERENCE + put_object(os.environ["FLAME_APPLICATION"] + "/" + os.environ["FLAME_SESSION"], value).encode()
     import cloudpickle
 
-    return _PICKLED + cloudpickle.dumps(value, protocol=cloudpickle.DEFAULT_PROTOCOL)
+    return _PICKLED + bytes(cloudpickle.dumps(value, protocol=cloudpickle.DEFAULT_PROTOCOL))

@@ -12,7 +12,7 @@ import logging
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,10 @@ _TABLES = {
 _SHIFT = 32
 """A task's key is its session's number above its own: one index, and a session's tasks stand side by side."""
 _CHECKPOINT_SECONDS = 2.0
+
+
+Then = Callable[[FlameError | None], None]
+"""What is to be done when something is kept, or cannot be."""
 
 
 class StoreFullError(FlameError):
@@ -88,6 +92,7 @@ class Store:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._pending: list[tuple[str, Sequence[Any]]] = []
+        self._then: list[Then] = []
         self._written: asyncio.Future[None] | None = None
         self._checkpointed = time.monotonic()
         try:
@@ -97,21 +102,26 @@ class Store:
 
     # ------------------------------------------------------------------------------------------------ writing
 
-    def write(self, statement: str, *values: Any) -> asyncio.Future[None]:
+    def write(self, statement: str, *values: Any, then: Then | None = None) -> asyncio.Future[None]:
         """Part of this turn's transaction. The future is done when it is kept, and fails for all of the turn when it cannot be.
 
         Await it shielded: others wait for the same one.
+
+        Args:
+            then: called at once when it is kept, with None, or with the error: a future costs more than the row.
         """
         if self._written is None:
             loop = asyncio.get_running_loop()
             self._written = loop.create_future()
             loop.call_soon(self._commit)
         self._pending.append((statement, values))
+        if then is not None:
+            self._then.append(then)
         return self._written
 
     def _commit(self) -> None:
-        pending, written = self._pending, self._written
-        self._pending, self._written = [], None
+        pending, written, then = self._pending, self._written, self._then
+        self._pending, self._written, self._then = [], None, []
         assert written is not None
         try:
             self._db.execute("BEGIN IMMEDIATE")
@@ -122,12 +132,17 @@ class Store:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             log.error("nothing could be written to %s: %s", self.path, error)
+            problem = _unwritable(self.path, error)
             if not written.done():
-                written.set_exception(_unwritable(self.path, error))
+                written.set_exception(problem)
                 written.exception()  # whoever has gone meanwhile need not be told
+            for call in then:
+                call(problem)
             return
         if not written.done():
             written.set_result(None)
+        for call in then:
+            call(None)
         self._checkpoint()
 
     def _checkpoint(self) -> None:
@@ -151,15 +166,23 @@ class Store:
         self.write("DELETE FROM tasks WHERE key >= ? AND key < ?", *between)
         return self.write("DELETE FROM sessions WHERE number = ?", number)
 
-    def save_task(self, number: int, task_id: int, creation: int, data: bytes | None) -> asyncio.Future[None]:
-        return self.write("INSERT INTO tasks VALUES (?, ?, ?)", key_of(number, task_id), creation, data)
+    def save_task(self, number: int, task_id: int, creation: int, data: bytes | None, then: Then | None = None) -> asyncio.Future[None]:
+        return self.write("INSERT INTO tasks VALUES (?, ?, ?)", key_of(number, task_id), creation, data, then=then)
 
     def save_result(
-        self, number: int, task_id: int, state: int, started: int, completion: int, output: bytes | None, message: str | None
+        self,
+        number: int,
+        task_id: int,
+        state: int,
+        started: int,
+        completion: int,
+        output: bytes | None,
+        message: str | None,
+        then: Then | None = None,
     ) -> asyncio.Future[None]:
         """The first one stays: a task has one result, however often it ran."""
         values = (key_of(number, task_id), state, started, completion, output, message)
-        return self.write("INSERT OR IGNORE INTO results VALUES (?, ?, ?, ?, ?, ?)", *values)
+        return self.write("INSERT OR IGNORE INTO results VALUES (?, ?, ?, ?, ?, ?)", *values, then=then)
 
     # ------------------------------------------------------------------------------------------------ reading
 

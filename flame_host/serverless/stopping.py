@@ -171,7 +171,7 @@ class JobThreads:
                     self._add_thread()
 
     def _do_next(self) -> bool:
-        """Do a job; False after one that was stopped: what was raised in this thread may be on its way still, and must not meet the next."""
+        """Do a job; False after one that was stopped: what was raised here may be on its way still, and must not meet the next."""
         with self._change:
             self._idle += 1
             self._change.wait_for(lambda: self._waiting)

@@ -24,32 +24,12 @@ from flame_host.api import (
     SessionNotFoundError,
     SessionState,
 )
+from flame_host.testing.called import Counter, add, fail, items
 from flame_host.testing.services import BareServices, Caller
 
 __all__ = ["EngineContract"]
 
 _PATIENCE = 60.0
-
-
-def add(a: int, b: int = 0) -> int:
-    return a + b
-
-
-def fail() -> None:
-    raise ValueError("on purpose")
-
-
-def items(count: int) -> Iterator[int]:
-    yield from range(count)
-
-
-class Counter:
-    def __init__(self) -> None:
-        self.count = 0
-
-    def add(self, amount: int) -> int:
-        self.count += amount
-        return self.count
 
 
 class EngineContract:

@@ -178,6 +178,8 @@ class WorkerProcess:
     ``ahead`` says what may be imported before the worker is forked: ``modules``, and the ``paths`` and ``support`` to find them on.
     """
 
+    latency = 0.0
+
     def __init__(
         self,
         guardian: Guardian,

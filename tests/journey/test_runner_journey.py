@@ -20,13 +20,13 @@ from flame_host.api import (
 )
 from flame_host.testing.processes import descendants
 
-ENGINES = ["inline", "local"]
+ENGINES = ["inline", "local", "ray"]
 pytestmark = pytest.mark.usefixtures("offline_host")
 
 
 @pytest.fixture(params=ENGINES)
 def engine(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
+    return str(request.getfixturevalue("ray_endpoint") if request.param == "ray" else request.param)
 
 
 @pytest.fixture(autouse=True)

@@ -77,6 +77,7 @@ def manifests() -> list[bytes]:
         b"  cache: {endpoint: x, storage: y}\n  package: {storage: file:///x}\n",
         b"current-context: a\ncontexts:\n  a:\n    cluster: {endpoint: &e x, tls: {ca_file: *e}}\n"
         b"    runner: t\n    policy: {pickle: deny}\n",
+        b"contexts:\n a\ncontexts:\n  a:\n    cluster: {endpoint: x}\n",  # a key twice, of two kinds: found once
         b"pickle=deny,builds=allow",
     ]
 

@@ -237,7 +237,7 @@ class Receiver:
                 needed = size + length
                 break
             if kind == DESCRIPTORS:
-                self._segments = (*self._segments, *[MemorySegment.adopted(self._descriptors.popleft()) for _ in range(extra)])
+                self._segments = (*self._segments, *[self._adopt(self._descriptors.popleft()) for _ in range(extra)])
             else:
                 append((kind, frame_flags, extra, number, bytes(view[start + size : stop]), self._segments))
                 self._segments = ()
@@ -259,6 +259,9 @@ class Receiver:
             except BlockingIOError:
                 continue
         return None
+
+    def _adopt(self, descriptor: int) -> MemorySegment:
+        return MemorySegment.adopted(descriptor)
 
     def _settle(self, start: int, end: int, needed: int) -> None:
         """Keep the incomplete rest at the front of a buffer that has room for it."""

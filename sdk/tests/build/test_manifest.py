@@ -34,14 +34,12 @@ def test_one_name_twice_in_a_resource_is_an_error() -> None:
 
 
 def test_two_resources_of_one_name_must_be_the_same() -> None:
-    with pytest.raises(
-        BuildError, match=r"resource 'gpu-1' of g is not the one of f .*: they differ in type \(LiveServerless, CpuResource\)"
-    ):
+    with pytest.raises(BuildError, match=r"'gpu-1' of g is not the one of f .*: they differ in type \(LiveServerless, CpuResource\)"):
         ManifestBuilder("app", [function("f"), function("g", resource_type="CpuResource")]).build()
     with pytest.raises(BuildError, match="they differ in cpu"):
         ManifestBuilder("app", [function("f", settings={"cpu": 1}), function("g", settings={"cpu": 2})]).build()
+    kinds = [{"options": {kind: "any"}} for kind in ("cpu", "gpu")]
     with pytest.raises(BuildError, match=r"differ in cpu= and gpu="):
-        kinds = [{"options": {kind: "any"}} for kind in ("cpu", "gpu")]
         ManifestBuilder("app", [function(name, settings=settings) for name, settings in zip("fg", kinds, strict=True)]).build()
 
 

@@ -31,6 +31,7 @@ from flamepy._calls.submission import CallSite  # noqa: E402
 from flame_host.api import Application, CallOptions, Event, Payload, Resources, SessionSpec  # noqa: E402
 from flame_host.engine.loop import Loop  # noqa: E402
 from flame_host.engine.output import OutputReader  # noqa: E402
+from flame_host.engine.process import LocalProcess  # noqa: E402
 from flame_host.engine.session import LocalSession  # noqa: E402
 from flame_host.engine.shares import Shares  # noqa: E402
 from flame_host.engine.spinning import calling_thread  # noqa: E402
@@ -137,11 +138,11 @@ class Launcher:
         self.provisionings = 0
         self.failure: Exception | None = None
 
-    def spawn(self, session: LocalSession, executor: Any) -> WorkerProcess:
+    def spawn(self, session: LocalSession, executor: Any) -> LocalProcess:
         if self.failure is not None:
             self.provisionings += 1
             raise self.failure.with_traceback(None)
-        process = WorkerProcess(self.reaper, "python", {}, {}, executor.process_ended)  # type: ignore[arg-type]
+        process = LocalProcess(self._connection.io, self.reaper, "python", {}, {}, executor.process_ended)
         self._readers[executor] = OutputReader(process, session.session_id, 1, lambda _: None, self._connection.supervisor)
         return process
 

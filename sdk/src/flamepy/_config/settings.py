@@ -212,7 +212,7 @@ class ToolTable:
         else:
             import tomli as tomllib
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")  # as uv takes it
             document = tomllib.loads(text)
         except RecursionError:
             raise ConfigError(f"{path}: nested too deep") from None

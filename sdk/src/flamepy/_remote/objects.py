@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import importlib
 import inspect
 import os
 import sys
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from flame_host.api import ConfigError
 from flame_host.serverless.manifest import who_am_i
+from flamepy._remote.registry import SERVED_RESOURCE, by_value, find, register
 
 if TYPE_CHECKING:
     from types import CodeType, FrameType
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-SERVED_RESOURCE = "FLAME_SERVED_RESOURCE"
-"""Variable that tells a Runner's worker which resource it is."""
 
 
 class RemoteFunction(Generic[P, R]):
@@ -46,7 +43,7 @@ class RemoteFunction(Generic[P, R]):
         self.route = route
         functools.update_wrapper(self, original)
         self._kind = kind_of(original, awaited)
-        _registered(self)
+        register(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         where = _where(self.resource)
@@ -96,7 +93,7 @@ class RemoteClass:
         self.dependencies = dependencies
         self.awaited = awaited
         functools.update_wrapper(self, original, updated=())
-        _registered(self)
+        register(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         where = _where(self.resource)
@@ -303,32 +300,6 @@ def _of_future(kind: str, submit: Callable[[], ObjectFuture[Any]]) -> Any:
 
 # ---------------------------------------------------------------------- being found again
 
-_by_resource: dict[str, list[RemoteFunction[..., Any] | RemoteClass]] = {}
-
-
-def _registered(made: RemoteFunction[..., Any] | RemoteClass) -> None:
-    _by_resource.setdefault(made.resource.name, []).append(made)
-
-
-def dependencies_of(resource: Resource) -> list[str]:
-    """What the functions of a resource need, as far as this program has met them."""
-    found = [*resource.dependencies]
-    for made in _by_resource.get(resource.name, ()):
-        found += [*made.resource.dependencies, *made.dependencies]
-    return list(dict.fromkeys(found))
-
-
-def by_value(module: str) -> bool:
-    """Whether code of a module cannot be imported by a worker, and travels itself."""
-    if module == "__main__":
-        return True
-    loaded = sys.modules.get("cloudpickle")
-    if loaded is None:
-        return False
-    registered = loaded.list_registry_pickle_by_value()
-    parts = module.split(".")
-    return any(".".join(parts[: count + 1]) in registered for count in range(len(parts)))
-
 
 def _reduced(made: RemoteFunction[..., Any] | RemoteClass) -> Any:
     original = made.__flame_original__
@@ -340,10 +311,3 @@ def _reduced(made: RemoteFunction[..., Any] | RemoteClass) -> Any:
 def _restored(kind: Any, module: str, qualname: str, resource: Resource, dependencies: tuple[str, ...], awaited: bool = False) -> Any:
     found = find(module, qualname)
     return found if isinstance(found, kind) else kind(found, resource, dependencies, awaited)
-
-
-def find(module: str, qualname: str) -> Any:
-    found: Any = importlib.import_module(module)
-    for name in qualname.split("."):
-        found = getattr(found, name)
-    return found

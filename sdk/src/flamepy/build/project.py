@@ -295,7 +295,8 @@ def _handlers(build: _Build, found: _Found) -> list[Path]:
     problems = missing_imports(found.scanner.modules, endpoints, build.directory, source_roots(build.root), frozenset(present))
     if problems:
         raise BuildError(
-            problems, hint="add it to the dependencies or to requirements.txt; if the workers' image has it, say so with --without NAME"
+            problems,
+            hint="add it to the dependencies or to requirements.txt; if the workers' image has it, say --without and its module's name",
         )
     if not target.is_this:
         build.notes.append("the handlers were not tried out: they are for another platform or Python")
