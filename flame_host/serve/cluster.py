@@ -192,9 +192,7 @@ class Cluster:
     def _check_unused(self, name: str) -> None:
         used = sum(1 for session in self.sessions.values() if session.is_open and session.spec.application == name)
         if used:
-            raise internal(
-                f"Application '{name}' has {used} open session{'s' if used > 1 else ''}; close {'them' if used > 1 else 'it'} first"
-            )
+            raise internal(f"Application '{name}' has open sessions ({used}); close them first")
 
     # ------------------------------------------------------------------------------------------------ sessions
 
