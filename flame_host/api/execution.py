@@ -353,7 +353,7 @@ EVENTS: Mapping[str, str] = MappingProxyType(
         "session.closed": "a session was closed",
         "session.stalled": "calls wait, no worker does anything and nothing is under way to change that; detail: the session's state",
         "executor.ready": "a worker takes tasks; detail: ``pid`` and its process id",
-        "executor.failed": "a worker could not be started; its tasks are told why",
+        "executor.failed": "a worker could not be started; detail: why",
         "executor.lost": "a worker died; detail: how",
     }
 )

@@ -1,7 +1,6 @@
 """The cluster: what is there, what may be done with it, and what is made of it. All of it happens in one event loop.
 
-What a caller is told has been kept before (`Store.write`), and what the engine says reaches the loop by `_report`. A task stands in its
-session's ``live`` from before it is written until its end is, so that in between nobody misses it.
+What a caller is told has been kept before (`Store.write`). What becomes of tasks is in `tasks`.
 """
 
 from __future__ import annotations
@@ -11,25 +10,24 @@ import contextlib
 import logging
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from flame_host.api import Event, FlameError, TaskState
 from flame_host.serve.defaults import TEMPLATE, completed, default_applications, our_template
 from flame_host.serve.executors import Executors, Opening, Running
-from flame_host.serve.jobs import Ending, Job, now
+from flame_host.serve.jobs import Job, now
 from flame_host.serve.records import (
     BIND_FAILED,
     DEFAULT_RESOURCES,
     ApplicationRecord,
     SessionRecord,
-    kept_task,
-    live_task,
     session_of,
 )
 from flame_host.serve.refusals import Refusal, exists, full, internal, invalid, not_found, unavailable
 from flame_host.serve.settings import Limits
 from flame_host.serve.store import SessionRow, Store
+from flame_host.serve.tasks import Tasks
 from flame_host.wire.flame.v1 import types_pb2
 
 log = logging.getLogger(__name__)
@@ -37,7 +35,6 @@ log = logging.getLogger(__name__)
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,252}")
 _SESSION_ID = re.compile(r"[^/\\\x00-\x1f]{1,253}")
 _TICK_SECONDS = 0.05
-_AGAIN_SECONDS = 1.0
 _STUCK_TICKS = 10
 
 
@@ -45,7 +42,7 @@ class Cluster:
     """Made in the event loop it lives in.
 
     Attributes:
-        draining: nothing new is taken on. done: tasks that have ended since the start.
+        draining: nothing new is taken on.
     """
 
     def __init__(self, store: Store, executors: Executors, limits: Limits, node: str) -> None:
@@ -53,16 +50,11 @@ class Cluster:
         self.sessions: dict[str, SessionRecord] = {}
         self.limits = limits
         self.draining = False
-        self.done = 0
-        self.pending = 0
-        self.input_bytes = 0
+        self.tasks = Tasks(store, limits, self._submit)
         self._store = store
         self._executors = executors
         self._node = node
         self._loop = asyncio.get_running_loop()
-        self._inbox: deque[tuple[Job, Ending]] = deque()
-        self._awake = False
-        self._began: deque[Job] = deque()
         self._closed: deque[SessionRecord] = deque()
         self._last_session = 0
         self._background: set[asyncio.Task[Any]] = set()
@@ -84,18 +76,16 @@ class Cluster:
             self._restore_session(row)
 
     def _restore_session(self, row: SessionRow) -> None:
-        session = session_of(row, self._began)
+        session = session_of(row, self.tasks.began)
         session.counts = self._store.counts(row.number)
         session.last_task = self._store.last_task(row.number)
         self.sessions[session.session_id] = session
         self._last_session = max(self._last_session, session.number)
-        jobs = [Job(session, task.task_id, task.creation, task.input, self._report) for task in self._store.unfinished(row.number)]
-        for job in jobs:
-            self._add(job)
+        jobs = [self.tasks.adopt(session, task) for task in self._store.unfinished(row.number)]
         if not session.is_open:
             self._closed.append(session)
             for job in jobs:  # it was closed, and the server ended before they were cancelled
-                self._settle(job, TaskState.CANCELLED)
+                self.tasks.settle(job, TaskState.CANCELLED)
             return
         for job in jobs:
             self._submit(job)
@@ -107,10 +97,7 @@ class Cluster:
         ticks = 0
         while True:
             await asyncio.sleep(_TICK_SECONDS)
-            while self._began:
-                job = self._began.popleft()
-                if job.end is None:
-                    job.wake()
+            self.tasks.tell_began()
             ticks += 1
             if ticks % _STUCK_TICKS == 0:
                 for session in self.sessions.values():
@@ -119,7 +106,7 @@ class Cluster:
 
     async def drain(self, seconds: float) -> int:
         """Take on nothing new, let what runs end; returns how many tasks are left for another server."""
-        self.draining = True
+        self.draining = self.tasks.draining = True
         for session in self.sessions.values():
             session.held = True
             for job in session.live.values():
@@ -130,7 +117,7 @@ class Cluster:
         ):
             await asyncio.sleep(0.02)
         await asyncio.sleep(0.02)  # what has ended last is written
-        return self.pending
+        return self.tasks.pending
 
     def close(self) -> None:
         self._forget_sink()
@@ -192,9 +179,7 @@ class Cluster:
     def _check_unused(self, name: str) -> None:
         used = sum(1 for session in self.sessions.values() if session.is_open and session.spec.application == name)
         if used:
-            raise internal(
-                f"Application '{name}' has {used} open session{'s' if used > 1 else ''}; close {'them' if used > 1 else 'it'} first"
-            )
+            raise internal(f"Application '{name}' has open sessions ({used}); close them first")
 
     # ------------------------------------------------------------------------------------------------ sessions
 
@@ -216,7 +201,7 @@ class Cluster:
         if not whole.HasField("resreq"):
             whole.ClearField("resreq")
         self._last_session += 1
-        session = SessionRecord(self._last_session, session_id, whole, now(), self._began)
+        session = SessionRecord(self._last_session, session_id, whole, now(), self.tasks.began)
         self.sessions[session_id] = session
         session.saved = self._store.save_session(session.row())
         try:
@@ -259,7 +244,7 @@ class Cluster:
             session.completion = None
             raise
         for job in list(session.live.values()):
-            self._settle(job, TaskState.CANCELLED)
+            self.tasks.settle(job, TaskState.CANCELLED)
         running, session.running = session.running, None
         if running is not None:
             self._end(session, running)
@@ -321,82 +306,12 @@ class Cluster:
     # ------------------------------------------------------------------------------------------------ tasks
 
     def create_task(self, session_id: str, data: bytes | None, then: Callable[[types_pb2.Task | FlameError], None]) -> None:
-        """Keep it, answer, and run it: ``then`` gets the task, or why there is none, when that is known.
-
-        No coroutine, because this is what most calls are.
-        """
+        """See `Tasks.create`."""
         self._check_taking()
         session = self.session(session_id)
         if not session.is_open:
             raise invalid(f"Cannot create task in closed session <{session_id}>")
-        if self.pending >= self.limits.tasks:
-            raise full(f"{self.pending} tasks wait or run, which is this server's limit; wait for some to end")
-        if self.input_bytes + len(data or b"") > self.limits.input_bytes:
-            raise full(f"the inputs of waiting tasks have {self.input_bytes} bytes, and the limit is {self.limits.input_bytes}")
-        session.last_task += 1
-        job = Job(session, session.last_task, now(), data, self._report)
-        self._add(job)
-
-        def kept(problem: FlameError | None) -> None:
-            if problem is not None:
-                self._drop(job)
-                then(problem)
-                return
-            then(live_task(session, job))
-            if not job.settled:
-                self._submit(job)
-
-        self._store.save_task(session.number, job.task_id, job.creation, data, kept)
-
-    def get_task(self, session_id: str, task_id: int) -> types_pb2.Task:
-        session = self.session(session_id)
-        job = session.live.get(task_id)
-        if job is not None:
-            return live_task(session, job)
-        row = self._store.task(session.number, task_id)
-        if row is None:
-            raise not_found(f"task <{session_id}/{task_id}> not found")
-        return kept_task(session, row)
-
-    def list_tasks(self, session_id: str) -> Iterator[types_pb2.Task]:
-        session = self.session(session_id)
-        after = 0
-        while True:
-            rows = self._store.tasks(session.number, after)
-            for row in rows:
-                job = session.live.get(row.task_id)
-                yield live_task(session, job) if job is not None else kept_task(session, row)
-            if not rows:
-                return
-            after = rows[-1].task_id
-
-    async def watch_task(self, session_id: str, task_id: int) -> AsyncIterator[types_pb2.Task]:
-        """Its state whenever that is another, and in the end its end."""
-        session = self.session(session_id)
-        job = session.live.get(task_id)
-        if job is None:
-            yield self.get_task(session_id, task_id)
-            return
-        told = TaskState.PENDING
-        while True:
-            state = job.state
-            if state != told:
-                yield live_task(session, job)
-                told = state
-            if job.end is not None:
-                if told != job.end:
-                    continue
-                return
-            if self.draining and not job.started:
-                raise unavailable("the server is shutting down; the task is kept, and runs when a server takes up this state")
-            watcher = self._loop.create_future()
-            job.watchers.append(watcher)
-            try:
-                await watcher
-            finally:
-                if not watcher.done() or watcher.cancelled():
-                    with contextlib.suppress(ValueError):
-                        job.watchers.remove(watcher)
+        self.tasks.create(session, data, then)
 
     # ------------------------------------------------------------------------------------------------ to the engine and back
 
@@ -409,10 +324,15 @@ class Cluster:
         try:
             session.running.submit(job)
         except FlameError as error:
-            self._settle(job, TaskState.FAILED, message=str(error))
+            self.tasks.settle(job, TaskState.FAILED, message=str(error))
 
     def _open(self, session: SessionRecord) -> None:
-        application = self.applications[session.spec.application]
+        application = self.applications.get(session.spec.application)
+        if application is None:  # lost with a damaged state
+            waiting, session.waiting = session.waiting, []
+            for job in waiting:
+                self.tasks.settle(job, TaskState.FAILED, message=f"application <{session.spec.application}> is registered no more")
+            return
         if application.spec.shim == types_pb2.Wasm:  # as in any cluster without executors of that kind: the tasks wait for one
             if not session.events:
                 self._bind_failed(session, "no executor here has shim Wasm; its tasks wait until it is closed")
@@ -432,7 +352,7 @@ class Cluster:
             self._bind_failed(session, f"{type(error).__name__}: {error}")
             waiting, session.waiting = session.waiting, []
             for job in waiting:
-                self._settle(job, TaskState.FAILED, message=f"the session's program cannot run: {error}")
+                self.tasks.settle(job, TaskState.FAILED, message=f"the session's program cannot run: {error}")
             return
         session.opening = None
         if not session.is_open:
@@ -443,67 +363,6 @@ class Cluster:
         for job in waiting:
             if not job.settled:
                 self._submit(job)
-
-    def _report(self, job: Job, ending: Ending) -> None:
-        """From an engine's thread."""
-        self._inbox.append((job, ending))
-        if not self._awake:
-            self._awake = True
-            with contextlib.suppress(RuntimeError):  # the loop is closed: there is nobody to tell
-                self._loop.call_soon_threadsafe(self._take_in)
-
-    def _take_in(self) -> None:
-        self._awake = False
-        while self._inbox:
-            job, ending = self._inbox.popleft()
-            running = job.session.running
-            if job.settled or running is None:
-                continue
-            if job.session.held and ending.error is not None:  # ended with the server, and runs again with the next
-                continue
-            try:
-                outcome = running.outcome(job, ending)
-            except Exception as error:
-                log.exception("the outcome of task %s/%s could not be read", job.session.session_id, job.task_id)
-                self._settle(job, TaskState.FAILED, message=f"the outcome cannot be read: {type(error).__name__}: {error}")
-                continue
-            if outcome.failure is None:
-                self._settle(job, TaskState.SUCCEED, output=outcome.output)
-            else:
-                self._settle(job, TaskState.FAILED, message=outcome.failure)
-
-    def _settle(self, job: Job, end: TaskState, *, output: bytes | None = None, message: str | None = None) -> None:
-        """It has its end: keep it, then let it be known. The first end counts."""
-        if job.settled:
-            return
-        job.settled = True
-        job.output, job.message, job.completion = output, message, max(now(), job.started, job.creation)
-        self._keep(job, end)
-
-    def _keep(self, job: Job, end: TaskState) -> None:
-        session = job.session
-
-        def kept(problem: FlameError | None) -> None:
-            if problem is not None:
-                self._loop.call_later(_AGAIN_SECONDS, self._keep, job, end)  # nobody is told what could be lost
-                return
-            job.end = end
-            session.counts[end] = session.counts.get(end, 0) + 1
-            self.done += 1
-            self._drop(job)
-            job.wake()
-
-        self._store.save_result(session.number, job.task_id, end, job.started, job.completion, job.output, job.message, kept)
-
-    def _add(self, job: Job) -> None:
-        job.session.live[job.task_id] = job
-        self.pending += 1
-        self.input_bytes += len(job.input or b"")
-
-    def _drop(self, job: Job) -> None:
-        if job.session.live.pop(job.task_id, None) is not None:
-            self.pending -= 1
-            self.input_bytes -= len(job.input or b"")
 
     # ------------------------------------------------------------------------------------------------ parts
 

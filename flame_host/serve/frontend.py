@@ -175,13 +175,13 @@ class Frontend:
 
     @answering
     async def GetTask(self, request: frontend_pb2.GetTaskRequest) -> types_pb2.Task:
-        return self._cluster.get_task(request.session_id, _number(request.task_id))
+        return self._cluster.tasks.get(self._cluster.session(request.session_id), _number(request.task_id))
 
     async def WatchTask(
         self, request: frontend_pb2.WatchTaskRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[types_pb2.Task]:
         try:
-            async for task in self._cluster.watch_task(request.session_id, _number(request.task_id)):
+            async for task in self._cluster.tasks.watch(self._cluster.session(request.session_id), _number(request.task_id)):
                 yield task
         except FlameError as error:
             await _abort(context, error)
@@ -190,7 +190,7 @@ class Frontend:
         self, request: frontend_pb2.ListTaskRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> AsyncIterator[types_pb2.Task]:
         try:
-            for task in self._cluster.list_tasks(request.session_id):
+            for task in self._cluster.tasks.list(self._cluster.session(request.session_id)):
                 yield task
                 await asyncio.sleep(0)  # a long list is not everybody's wait
         except FlameError as error:

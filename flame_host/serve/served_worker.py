@@ -7,6 +7,7 @@ Python 3.8 syntax.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import io
 import os
@@ -109,26 +110,28 @@ def _resolved(value: Any) -> Any:
     if isinstance(value, bytes):
         if len(value) < 5 or value[-1] or int.from_bytes(value[:4], "little") != len(value) or b"endpoint\0" not in value:
             return value
-        from flamepy.core import ObjectRef, get_object
-
-        return get_object(ObjectRef.decode(value))
+        core = _client()
+        return core.get_object(core.ObjectRef.decode(value))
     kind = type(value)
     if kind.__name__ != "ObjectRef" or kind.__module__.partition(".")[0] != "flamepy":
         return value
-    from flamepy.core import get_object
+    return _client().get_object(value)
 
-    return get_object(value)
+
+def _client() -> Any:
+    """The stock client's, by name: it is no part of this project, and stands in the worker only."""
+    return importlib.import_module("flamepy.core")
 
 
 def _encoded(value: Any) -> bytes:
     """As the client's ``put_object`` stores it; arrays and tables by that itself, which has formats of their own for them."""
     if type(value).__module__.partition(".")[0] in ("numpy", "pyarrow", "pandas", "polars") or hasattr(value, "to_arrow"):
         try:
-            from flamepy.core import put_object
+            core = _client()
         except ImportError:
             pass
         else:
-            return REFERENCE + put_object(os.environ["FLAME_APPLICATION"] + "/" + os.environ["FLAME_SESSION"], value).encode()
+            return REFERENCE + core.put_object(os.environ["FLAME_APPLICATION"] + "/" + os.environ["FLAME_SESSION"], value).encode()
     import cloudpickle
 
     return _PICKLED + bytes(cloudpickle.dumps(value, protocol=cloudpickle.DEFAULT_PROTOCOL))

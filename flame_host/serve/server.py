@@ -146,8 +146,8 @@ class Server:
                 "applications": len(self._cluster.applications),
                 "sessions": len(open_sessions),
                 "executors": sum(len(session.running.engine.executors) for session in open_sessions if session.running is not None),
-                "tasks_pending": self._cluster.pending,
-                "tasks_done": self._cluster.done,
+                "tasks_pending": self._cluster.tasks.pending,
+                "tasks_done": self._cluster.tasks.done,
                 "objects": self._objects.count,
                 "object_bytes": self._objects.size,
             }

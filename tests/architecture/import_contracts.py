@@ -21,7 +21,7 @@ class AllowedContract(Contract):
         allowed: packages of ours that they may import, with all below them, "package" alone with a trailing colon. Their own may always be.
             Missing: no rule about ours.
         allowed_externals: distributions' top-level modules beside the standard library. Missing: no rule about them.
-        forbidden_externals: those that must not be imported, where the others may.
+        forbidden: of ours or not, what must not be imported all the same.
     """
 
     type_name = "allowed"
@@ -30,7 +30,7 @@ class AllowedContract(Contract):
     except_packages = fields.ListField(subfield=fields.StringField(), required=False, default=[])
     allowed = fields.ListField(subfield=fields.StringField(), required=False, default=None)
     allowed_externals = fields.ListField(subfield=fields.StringField(), required=False, default=None)
-    forbidden_externals = fields.ListField(subfield=fields.StringField(), required=False, default=[])
+    forbidden = fields.ListField(subfield=fields.StringField(), required=False, default=[])
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
         roots = tuple(self.session_options["root_packages"])
@@ -45,10 +45,10 @@ class AllowedContract(Contract):
         return ContractCheck(kept=not found, metadata={"found": found})
 
     def _may(self, package: str, imported: str, roots: tuple[str, ...]) -> bool:
+        if any(_stands_in(imported, one) for one in self.forbidden):
+            return False
         top = imported.partition(".")[0]
         if top not in roots:
-            if top in self.forbidden_externals:
-                return False
             return self.allowed_externals is None or top in sys.stdlib_module_names or top in self.allowed_externals
         if self.allowed is None or _stands_in(imported, package):
             return True

@@ -206,6 +206,14 @@ def test_limits_are_said_and_watchers_that_vanish_cost_nothing(start, tmp_path):
     assert [client.end_of(task).status.state for task in waiting] == [types_pb2.Succeed] * 49
 
 
+def test_tasks_that_wait_for_a_task_of_their_session_get_one_executor_more(start, tmp_path):
+    client = Client(start(), held)
+    gate = str(tmp_path / "gate")
+    waiting = [client.create(str(tmp_path / f"{number}"), gate) for number in range(len(os.sched_getaffinity(0)))]
+    opener = client.create(gate)
+    assert [client.end_of(task).status.state for task in [*waiting, opener]] == [types_pb2.Succeed] * (len(waiting) + 1)
+
+
 def test_a_second_server_on_the_same_state_or_port_is_refused(start, tmp_path):
     server = start()
     words = ["--listen", "127.0.0.1:0", "--cache", "127.0.0.1:0", "--health", ""]
