@@ -13,6 +13,7 @@ from flame_host.api import (
     Capabilities,
     ClosedError,
     Event,
+    FlameError,
     HostServices,
     ObjectStore,
     Session,
@@ -128,6 +129,10 @@ class WorkerConnection:
         reason = ClosedError(
             f"this process was forked from process {self._pid}, which the Runner belongs to", hint="open a Runner of its own in the child"
         )
+        self.give_up(reason)
+
+    def give_up(self, reason: FlameError) -> None:
+        """Whatever waits is told so, now; nobody is asked, and nobody waited for."""
         for session in self._registry.open_sessions():
             if isinstance(session, LocalSession):
                 session.forget(reason)

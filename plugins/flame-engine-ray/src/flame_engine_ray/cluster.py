@@ -98,6 +98,8 @@ class Cluster:
                     f"there is no Ray cluster at {endpoint.address}: {error}",
                     hint="start one (ray start --head), or write  ray:  for one of its own",
                 ) from error
+        self.lost = False
+        self._head = endpoint.address if endpoint.address.startswith("ray://") else ray.get_runtime_context().gcs_address
         cloudpickle.register_pickle_by_value(aboard)
         groups = {
             "exchange": "exchange",
@@ -151,10 +153,20 @@ class Cluster:
                 hint="ask for less with resreq=; for a cluster that grows when asked, add ?autoscaling=yes to the engine",
             )
 
+    def answers(self) -> bool:
+        """Whether the head can be reached."""
+        try:
+            _knock(self._head)
+        except OSError:
+            return False
+        return True
+
     def close(self) -> None:
         self._kept.clear()
         if self.owned:
             self.owned = False
+            if self.lost:
+                os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # or the next thing asked of Ray would start a cluster
             ray.shutdown()
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import replace
 
 from flame_engine_ray.cluster import Cluster, Endpoint
 from flame_engine_ray.launcher import RayLauncher
 from flame_engine_ray.segments import RaySegment, keep_all
-from flame_host.api import Buffer, Capabilities, ConfigError, HostServices, Resources, Session, SessionSpec, buffer_size
+from flame_host.api import Buffer, Capabilities, ConfigError, HostServices, Resources, Session, SessionSpec, WorkerCrashedError, buffer_size
 from flame_host.transport import INLINE_LIMIT, Loop, Share, SharedObjects, WorkerConnection
+
+_LISTEN = 5.0  # seconds between looks at whether the head answers
+_SILENCE = 25.0  # seconds without an answer after which it counts as gone; after a minute Ray would end this process
 
 
 class RayConnection(WorkerConnection):
@@ -18,6 +23,7 @@ class RayConnection(WorkerConnection):
         self._services = services
         self._capabilities: Capabilities | None = None
         self._cluster = Cluster(Endpoint.parse(endpoint))
+        self._heard = time.monotonic()
         super().__init__(
             endpoint,
             services,
@@ -26,6 +32,7 @@ class RayConnection(WorkerConnection):
             shares=_Room(self._cluster),
             cores=self._cluster.cores,
         )
+        self.supervisor.later(_LISTEN, self._listen)
 
     def _launch(self, supervisor: Loop, io: Loop) -> RayLauncher:
         self._ray = RayLauncher(self._cluster, self._services, supervisor, io, self.make_room)
@@ -37,6 +44,27 @@ class RayConnection(WorkerConnection):
             self._capabilities = replace(self._ray.survey(), sees_client_files=True)  # packages are carried to the nodes
         return self._capabilities
 
+    def _listen(self) -> None:
+        """In the supervisor's thread, again and again: Ray itself says nothing of a head that is gone, until it ends this process."""
+        now = time.monotonic()
+        if self._cluster.answers():
+            self._heard = now
+        elif now - self._heard > _SILENCE:
+            self._lose_head()
+            return
+        self.supervisor.later(_LISTEN, self._listen)
+
+    def _lose_head(self) -> None:
+        reason = WorkerCrashedError(
+            f"the head of the Ray cluster at {self.endpoint} has been out of reach for {_SILENCE:g} s",
+            hint="start it again, and open a new Runner",
+        )
+        self._cluster.lost = True
+        self._ray.end_workers()
+        self.give_up(reason)
+        # Not here: what leaves a cluster that is gone may take its time.
+        threading.Thread(target=self._cluster.close, name="flame-ray-leave", daemon=True).start()
+
     def open_session(self, spec: SessionSpec) -> Session:
         if spec.priority:
             raise ConfigError(
@@ -46,7 +74,7 @@ class RayConnection(WorkerConnection):
         return super().open_session(spec)
 
     def close(self) -> None:
-        if self._cluster.owned:
+        if self._cluster.owned and not self._cluster.lost:
             keep_all()
         super().close()
         self._cluster.close()

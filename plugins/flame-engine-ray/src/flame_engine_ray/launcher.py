@@ -237,5 +237,6 @@ class Spare:
 
 def end(actor: Any) -> None:
     """With all that runs in it; nothing is asked of one that is gone already."""
-    with contextlib.suppress(RayError):
-        ray.kill(actor)
+    if ray.is_initialized():
+        with contextlib.suppress(RayError):
+            ray.kill(actor)

@@ -217,13 +217,13 @@ class RayWorker:
         self._executor.process_ended()
 
     def kill(self) -> None:
-        if self.gone.is_set():
+        if self.gone.is_set() or not ray.is_initialized():
             return
         self.actor.kill.remote(self.number)
         self._supervisor.later(_KILLING, self._end_actor)
 
     def _end_actor(self) -> None:
-        if not self.gone.is_set():
+        if not self.gone.is_set() and ray.is_initialized():
             with contextlib.suppress(RayError):
                 ray.kill(self.actor)
 
