@@ -131,7 +131,7 @@ def _encoded(value: Any) -> bytes:
         except ImportError:
             pass
         else:
-            return REFERENCE + core.put_object(os.environ["FLAME_APPLICATION"] + "/" + os.environ["FLAME_SESSION"], value).encode()
+            return REFERENCE + bytes(core.put_object(os.environ["FLAME_APPLICATION"] + "/" + os.environ["FLAME_SESSION"], value).encode())
     import cloudpickle
 
     return _PICKLED + bytes(cloudpickle.dumps(value, protocol=cloudpickle.DEFAULT_PROTOCOL))

@@ -19,7 +19,7 @@ from .memory import MemorySegment
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import Any, Union
+    from typing import Any, Protocol, Union
 
     Part = Union[bytes, MemorySegment]
     """What stands in the body itself, or beside it."""
@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     """Format, data, buffers."""
     Frame = tuple[int, int, int, int, bytes, tuple[MemorySegment, ...]]
     """kind, flags, extra, number, body, segments."""
+
+    class Readable(Protocol):
+        """As much of a socket as a `Receiver` needs."""
+
+        @property
+        def recvmsg_into(self) -> Callable[..., Any]: ...
+
 
 HEADER = struct.Struct("<BBHII")
 """kind, flags, extra, number of the task, length of the body. For calls ``extra`` is the length of the method's name."""
@@ -175,12 +182,12 @@ def _collect(places: Sequence[int], body: bytes, offset: int, take: Callable[[in
 class Receiver:
     """Reads frames. One thread at a time."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: Readable) -> None:
         self._sock = sock
         self._buffer = bytearray(READ_SIZE)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
-        self._descriptors: deque[int] = deque()
+        self._descriptors: deque[Any] = deque()
         self._segments: tuple[MemorySegment, ...] = ()
         self._received: deque[Any] = deque()
         self._recvmsg_into = sock.recvmsg_into
@@ -260,7 +267,7 @@ class Receiver:
                 continue
         return None
 
-    def _adopt(self, descriptor: int) -> MemorySegment:
+    def _adopt(self, descriptor: Any) -> MemorySegment:
         return MemorySegment.adopted(descriptor)
 
     def _settle(self, start: int, end: int, needed: int) -> None:

@@ -44,7 +44,7 @@ class MemorySegment:
     def __init__(self, fd: int, size: int) -> None:
         self.fd = fd
         self.size = size
-        self._map: mmap.mmap | bytes | None = None
+        self._map: Any = None  # what is mapped, or read otherwise
 
     @classmethod
     def of(cls, buffer: Any, kept: Kept | None = None) -> MemorySegment:
