@@ -6,7 +6,7 @@ import itertools
 import threading
 from collections.abc import Callable
 
-from flame_cache_local.keys import parts_of
+from flame_host.api.keys import parts_of
 from flame_host.api import Buffer, ClosedError, ObjectNotFoundError, ObjectRef, Payload, VersionConflictError
 
 
