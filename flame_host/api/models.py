@@ -501,11 +501,16 @@ class Capability:
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What one side can do, by family (``"archivers"`` …), best first."""
+    """What one side can do, by family (``"archivers"`` …), best first.
+
+    Attributes:
+        storage: URL below which packages are put when nobody has said where; empty where hosts see this machine's own directories.
+    """
 
     families: Mapping[str, Sequence[Capability]]
     python: str = ""
     platform: str = ""
+    storage: str = ""
 
     def of(self, family: str) -> Sequence[Capability]:
         return self.families.get(family, ())

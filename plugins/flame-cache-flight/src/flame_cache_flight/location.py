@@ -43,8 +43,15 @@ def location_of(url: str) -> Location:
     if parts.scheme not in SCHEMES or not parts.hostname or not port:
         raise CacheError(f"{url!r:.200} is no endpoint of a Flame cache", hint="write grpc://host:9090, or grpcs:// where it has TLS")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    endpoint = f"{parts.scheme}://{host}:{port}"
     given = parse_qs(parts.query).get("ca_file", [""])[0]
-    return Location(f"{parts.scheme}://{host}:{port}", parts.path.strip("/"), given or os.environ.get(CA_VARIABLE, ""))
+    if given:
+        _trusted[endpoint] = given
+    return Location(endpoint, parts.path.strip("/"), _trusted.get(endpoint) or os.environ.get(CA_VARIABLE, ""))
+
+
+_trusted: dict[str, str] = {}
+"""Endpoint → certificates once given for it: URLs of packages travel without."""
 
 
 def connect(location: Location) -> Any:

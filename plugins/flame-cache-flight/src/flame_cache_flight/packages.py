@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from flame_cache_flight.location import location_of
 from flame_host.api import CacheError, FlameError, ObjectNotFoundError, PackageNotFoundError, StoreError
 
 _CHUNK = 1 << 20
@@ -19,7 +20,10 @@ class FlightPackages:
     schemes = ("grpc", "grpcs")
 
     def publish(self, source: Path, location: str, *, name: str, digest: str, overwrite: bool = False) -> str:
-        url = f"{location.partition('?')[0].rstrip('/')}/{name}"
+        base, _, query = location.partition("?")
+        if query:
+            location_of(location)  # which remembers the certificates
+        url = f"{base.rstrip('/')}/{name}"
         there = self._digest(url)
         if there == digest:
             return url
@@ -89,7 +93,7 @@ class _Opened:
     """A connection for one transfer, with its errors in the words of stores."""
 
     def __init__(self, url: str) -> None:
-        from flame_cache_flight.location import connect, location_of
+        from flame_cache_flight.location import connect
         from flame_host.api.keys import parts_of
 
         self._url = url

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from flame_host.api import ConfigError, Want, Wants, intersect_policies, parse_policy
 from flamepy._config.amounts import bytes_of
@@ -82,16 +83,11 @@ def resolve(project: Path, keywords: Mapping[str, Any], context: FlameContext | 
     if logs not in _LOGS:
         raise ConfigError(f"{origins['logs']}: logs is {logs!r}", hint=f"choose one of: {', '.join(_LOGS)}")
     storage = first("storage", "")
-    if not storage and first("engine", "").partition(":")[0] in ("http", "https"):
-        raise ConfigError(
-            f"no package storage is configured, and {first('engine', '')} cannot see this machine's own directories",
-            hint="write  package: {storage: file:///shared/directory}  in flame.yaml, or set FLAME_STORAGE",
-        )
     if storage and "stores" not in families:
         families["stores"] = Want((storage.partition(":")[0].lower(),), f"{origins['storage']} storage {storage}")
     excludes = [*(context.package.excludes if context.package else ()), *tool.values.get("exclude", ()), *(keywords.get("excludes") or ())]
     return Settings(
-        engine=_endpoint(first("engine", "")),
+        engine=_with_options(_endpoint(first("engine", "")), context),
         storage=storage,
         excludes=tuple(merged_excludes(excludes)),
         includes=tuple(tool.values.get("include", ())),
@@ -141,6 +137,17 @@ def _from_context(context: FlameContext) -> _Layer:
 def _endpoint(engine: str) -> str:
     """``local`` and ``local:`` are one engine, and must share one connection."""
     return (engine if ":" in engine else f"{engine}:") if engine else "local:"
+
+
+def _with_options(endpoint: str, context: FlameContext) -> str:
+    """A cluster is more than its endpoint; what was said of its cache, certificates and template goes with it."""
+    if endpoint.partition(":")[0] not in ("http", "https") or "?" in endpoint:
+        return endpoint
+    told = {name: getattr(context, attribute) for name, attribute in _OPTIONS.items() if attribute in context.origins}
+    return f"{endpoint}?{urlencode(told)}" if told else endpoint
+
+
+_OPTIONS = {"ca_file": "ca_file", "cache": "cache", "template": "template"}
 
 
 def _names(value: Any, family: str, origin: str) -> tuple[str, ...]:

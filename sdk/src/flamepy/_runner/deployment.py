@@ -18,6 +18,8 @@ from flame_host.api import (
     PackageRef,
     Plan,
     SessionState,
+    Want,
+    Wants,
     intersect_policies,
     negotiate,
 )
@@ -50,6 +52,17 @@ def claim_name(endpoint: str, runner: Runner, undo: contextlib.ExitStack) -> Non
             )
         _open_names[claim] = runner
     undo.callback(_open_names.pop, claim, None)
+
+
+def with_storage(client: Client, settings: Settings, name: str) -> Settings:
+    """Where nobody has said where packages go, the engine may: its hosts do not see the directories of this machine."""
+    place = "" if settings.storage else client.connection.capabilities().storage
+    if not place:
+        return settings
+    families = dict(settings.wants.families)
+    families.setdefault("stores", Want((place.partition(":")[0].lower(),), f"the engine {settings.engine}"))
+    base, question, options = place.partition("?")
+    return dataclasses.replace(settings, storage=f"{base.rstrip('/')}/{name}/pkg{question}{options}", wants=Wants(families))
 
 
 def agree(client: Client, settings: Settings, shipment: Shipment | None) -> Plan:

@@ -159,13 +159,15 @@ class Runner:
         deployment.claim_name(settings.engine, self, undo)
         self._client = client = acquire(settings.engine)
         undo.callback(release, client)
+        self._settings = settings = deployment.with_storage(client, settings, self.name)
         client.activity.quiet = settings.logs == "none"
         client.policies[self.name] = deployment.policy_of(client, settings)
         undo.callback(client.policies.pop, self.name, None)
         shipment = self._shipment = self._assemble(located)
         plan = deployment.agree(client, settings, shipment)
         package = deployment.publish(client, self.name, shipment, plan, settings, undo, self._overwrite) if shipment is not None else None
-        template = client.connection.get_application(settings.context.template)
+        named = "template" in settings.context.origins
+        template = client.connection.get_application(settings.context.template) if named else None
         application = Application(
             name=self.name,
             package=package,
@@ -236,7 +238,7 @@ class Runner:
         self._calls = None
         if self._client is not None:
             with contextlib.suppress(Exception):
-                self._client.connection.objects.delete(f"{self.name}/")
+                self._client.connection.objects.delete(f"{self.name}/shared")
         if first is not None:
             raise first
 

@@ -1,0 +1,55 @@
+"""How many calls go into one task of the cluster, and how many tasks are under way: decided from what was measured.
+
+A cluster's task costs milliseconds whatever is in it. Short calls are gathered until one task is worth a tenth of a second; long
+ones go singly, as many as there are, for the cluster's scheduler to spread. Pure but for what it is told.
+"""
+
+from __future__ import annotations
+
+_WORTH = 0.1
+"""Seconds of work in one task of the cluster."""
+_LONG = 0.05
+"""Seconds from which a call is not gathered."""
+_MOST_CALLS = 4096
+_MOST_TASKS = 1000
+_FIRST_TASKS = 4
+_RAMP_SECONDS = 0.25
+
+
+class Pace:
+    """Attributes:
+    seconds: a call takes, on average of late; 0 while none has come back.
+    """
+
+    def __init__(self, *, ordered: bool) -> None:
+        self._ordered = ordered
+        self.seconds = 0.0
+        self._executors: set[str] = set()
+        self._begun = 0.0
+
+    def came_back(self, calls: int, seconds: float, executor: str) -> None:
+        """A task of so many calls has ended."""
+        self._executors.add(executor)
+        mean = seconds / max(1, calls)
+        weight = 0.5 if calls > 1 or not self.seconds else 0.25
+        self.seconds = mean if not self.seconds else self.seconds + weight * (mean - self.seconds)
+
+    def tasks(self, now: float) -> int:
+        """How many may be under way."""
+        if self._ordered:
+            return 1
+        if not self.seconds:  # nothing has come back yet: more and more, for the calls may be long and the executors many
+            self._begun = self._begun or now
+            return min(_MOST_TASKS, _FIRST_TASKS * (1 + int((now - self._begun) / _RAMP_SECONDS)))
+        if self.seconds >= _LONG:
+            return _MOST_TASKS
+        return 2 * len(self._executors) + 2
+
+    def calls(self, queued: int) -> int:
+        """How many go into the next task."""
+        if not self.seconds:
+            return queued if self._ordered and queued <= _FIRST_TASKS else 1
+        if self.seconds >= _LONG:
+            return 1
+        fair = queued if self._ordered else -(-queued // max(1, len(self._executors)))
+        return max(1, min(_MOST_CALLS, int(_WORTH / self.seconds), fair))
