@@ -140,7 +140,10 @@ class FlightObjects:
             return self._usable().get_flight_info(flight.FlightDescriptor.for_path(key), _options())
 
     def _count(self, parts: list[str]) -> int:
-        """How many objects a key or prefix means; the server itself does not say."""
+        """How many objects a key or prefix means, for servers that do not say it themselves.
+
+        Flame's own neither says it nor lists its objects in a way that Arrow's client reads; of a prefix it is then 0.
+        """
         if len(parts) == 3:
             try:
                 self._info("/".join(parts))
@@ -148,7 +151,10 @@ class FlightObjects:
                 return 0
             return 1
         prefix = f"{parts[0]}/" if parts[1] == "*" else f"{parts[0]}/{parts[1]}/"
-        return sum(name.startswith(prefix) for name in self._names())
+        try:
+            return sum(name.startswith(prefix) for name in self._names())
+        except pyarrow.ArrowInvalid:
+            return 0
 
     def _names(self) -> Iterator[str]:
         for info in self._usable().list_flights(options=_options()):

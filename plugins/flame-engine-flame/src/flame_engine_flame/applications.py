@@ -40,11 +40,13 @@ def served_by(message: types_pb2.Application) -> Served:
 
 
 def spec_of(application: Application, template: types_pb2.Application) -> types_pb2.ApplicationSpec:
-    """What registers an application of a Runner, made after a template.
+    """What registers an application: made after a template, unless it brings a command of its own.
 
     Raises:
         ConfigError: the template's runner cannot do what the application needs.
     """
+    if application.command and application.command != template.spec.command:
+        return application_to_spec(application)
     served = served_by(template)
     if served is Served.STOCK:
         _check_stock(application)
