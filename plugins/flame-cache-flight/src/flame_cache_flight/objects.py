@@ -56,7 +56,7 @@ class FlightObjects:
     def update(self, ref: ObjectRef, payload: Payload, *, if_version: int | None = None) -> ObjectRef:
         parts_of(ref.key, 3)
         if if_version is None:
-            self._info(ref.key)  # a put of an unknown key would make the object
+            self._check_there(ref.key)  # a put of an unknown key would make the object
             return self._write(ref.key, flight.FlightDescriptor.for_path(ref.key), payload)
         if _COMPARES not in self._offered():
             raise CacheError(
@@ -135,9 +135,14 @@ class FlightObjects:
             for name in [name for name in self._known if name == key or name.startswith(f"{key.removesuffix('*').rstrip('/')}/")]:
                 self._known_bytes -= self._known.pop(name)[1].size
 
-    def _info(self, key: str) -> Any:
+    def _check_there(self, key: str) -> None:
+        """Ask for it and take nothing: a server may well have information on what it has not.
+
+        Raises:
+            ObjectNotFoundError: it is not there.
+        """
         with self._errors(key):
-            return self._usable().get_flight_info(flight.FlightDescriptor.for_path(key), _options())
+            self._usable().do_get(flight.Ticket(f"{key}:0".encode()), _options()).cancel()
 
     def _count(self, parts: list[str]) -> int:
         """How many objects a key or prefix means, for servers that do not say it themselves.
@@ -146,7 +151,7 @@ class FlightObjects:
         """
         if len(parts) == 3:
             try:
-                self._info("/".join(parts))
+                self._check_there("/".join(parts))
             except ObjectNotFoundError:
                 return 0
             return 1

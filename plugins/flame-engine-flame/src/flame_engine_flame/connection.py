@@ -16,6 +16,7 @@ from flame_engine_flame.session import FlameSession
 from flame_engine_flame.store import ClusterObjects
 from flame_host.api import (
     Application,
+    ApplicationExistsError,
     ApplicationNotFoundError,
     Capabilities,
     ClosedError,

@@ -12,8 +12,11 @@ _LONG = 0.05
 """Seconds from which a call is not gathered."""
 _MOST_CALLS = 4096
 _MOST_TASKS = 1000
-_FIRST_TASKS = 4
-_RAMP_SECONDS = 0.25
+_FIRST_TASKS = 2
+_DOUBLING = 1.0
+"""Seconds after which twice as many are tried, while nothing has come back."""
+_GROWTH = 2.0
+"""Seconds of work that have to wait before another executor is worth its start."""
 
 
 class Pace:
@@ -34,21 +37,22 @@ class Pace:
         weight = 0.5 if calls > 1 or not self.seconds else 0.25
         self.seconds = mean if not self.seconds else self.seconds + weight * (mean - self.seconds)
 
-    def tasks(self, now: float) -> int:
-        """How many may be under way."""
+    def tasks(self, now: float, queued: int) -> int:
+        """How many may be under way. A cluster starts an executor for each that has to wait, so none waits without need."""
         if self._ordered:
             return 1
         if not self.seconds:  # nothing has come back yet: more and more, for the calls may be long and the executors many
             self._begun = self._begun or now
-            return min(_MOST_TASKS, _FIRST_TASKS * (1 + int((now - self._begun) / _RAMP_SECONDS)))
+            return min(_MOST_TASKS, _FIRST_TASKS << min(10, int((now - self._begun) / _DOUBLING)))
         if self.seconds >= _LONG:
             return _MOST_TASKS
-        return 2 * len(self._executors) + 2
+        known = len(self._executors)
+        return 2 * known + 2 if queued * self.seconds > _GROWTH * known else known + 1
 
     def calls(self, queued: int) -> int:
         """How many go into the next task."""
         if not self.seconds:
-            return queued if self._ordered and queued <= _FIRST_TASKS else 1
+            return 1
         if self.seconds >= _LONG:
             return 1
         fair = queued if self._ordered else -(-queued // max(1, len(self._executors)))

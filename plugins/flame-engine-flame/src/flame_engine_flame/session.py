@@ -135,7 +135,7 @@ class FlameSession:
     def _pump(self) -> None:
         """Send what is due. Called when something was queued, something came back, or time has passed."""
         self._waking = False
-        while self._queue and len(self._under_way) < self._pace.tasks(time.monotonic()):
+        while self._queue and len(self._under_way) < self._pace.tasks(time.monotonic(), len(self._queue)):
             entries = self._take()
             if not entries:
                 continue
