@@ -33,14 +33,15 @@ from flame_host.api import (
     check_format,
     intersect_policies,
 )
+from flame_host.wire.batches import CALLS
 from flame_host.wire.contexts import SessionContext, TaskContext
 from flame_host.wire.convert import application_of
-from flame_host.wire.batches import CALLS
 from flame_host.wire.envelope import SessionOrder, kind_of
 from flame_host.wire.hosting.batches import BatchRunner
 from flame_host.wire.hosting.dialects import Dialect, EnvelopeDialect, PickleDialect, legacy_payload, order_of
 from flame_host.wire.hosting.objects import Objects
 from flame_host.wire.instance import serve
+from flame_host.wire.lending import lend
 from flame_host.wire.outcomes import Failure, ReturnCode, failure_of_report, with_report
 
 log = logging.getLogger(__name__)
@@ -190,6 +191,7 @@ class HostedService:
             self._dialect = EnvelopeDialect(order, self._objects, prefix)
         else:
             self._dialect = PickleDialect(serializer, self._objects, prefix)
+        lend()
         connection = self._connection = host.connect("local:")
         if connection.get_application(application.name) is not None:
             connection.unregister_application(application.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flame_host.api import CacheError, ObjectStore
+from flame_host.wire.lending import borrow
 
 
 class FlightCache:
@@ -12,6 +13,7 @@ class FlightCache:
     schemes = ("grpc", "grpcs", "grpc+tls")
 
     def open(self, endpoint: str) -> ObjectStore:
+        borrow("pyarrow")
         from flame_cache_flight.location import location_of
         from flame_cache_flight.objects import FlightObjects
 

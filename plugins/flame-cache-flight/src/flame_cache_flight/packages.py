@@ -10,6 +10,7 @@ from typing import Any
 
 from flame_cache_flight.location import location_of
 from flame_host.api import CacheError, FlameError, ObjectNotFoundError, PackageNotFoundError, StoreError
+from flame_host.wire.lending import borrow
 
 _CHUNK = 1 << 20
 
@@ -93,6 +94,7 @@ class _Opened:
     """A connection for one transfer, with its errors in the words of stores."""
 
     def __init__(self, url: str) -> None:
+        borrow("pyarrow")
         from flame_cache_flight.location import connect
         from flame_host.api.keys import parts_of
 

@@ -77,6 +77,10 @@ class FlameConnection:
 
     def register_application(self, application: Application) -> None:
         spec = spec_of(application, self._template)
+        if self._known(application.name) is not None:  # some clusters would take the new one for an update
+            raise ApplicationExistsError(
+                f"application {application.name!r} is registered already", hint="choose another name, or close the Runner that uses it"
+            )
         self.loop.run(
             self.frontend.done("RegisterApplication", frontend_pb2.RegisterApplicationRequest(name=application.name, application=spec))
         )
@@ -91,10 +95,8 @@ class FlameConnection:
         self.loop.run(self.frontend.done("UnregisterApplication", frontend_pb2.UnregisterApplicationRequest(name=name)))
 
     def get_application(self, name: str) -> Application | None:
-        try:
-            return application_of(self._application(name))
-        except ApplicationNotFoundError:
-            return None
+        found = self._known(name)
+        return None if found is None else application_of(found)
 
     def list_applications(self) -> Sequence[Application]:
         found = self.loop.run(self.frontend.call("ListApplication", frontend_pb2.ListApplicationRequest()))
@@ -142,6 +144,12 @@ class FlameConnection:
         self._sessions.pop(session.session_id, None)
 
     # ------------------------------------------------------------------------------------------------ parts
+
+    def _known(self, name: str) -> types_pb2.Application | None:
+        try:
+            return self._application(name)
+        except ApplicationNotFoundError:
+            return None
 
     def _application(self, name: str) -> types_pb2.Application:
         """Where our host is the template, what is opened on the cluster's own runner is for it."""

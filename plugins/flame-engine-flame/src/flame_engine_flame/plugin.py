@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flame_host.api import Connection, HostServices, hookimpl
+from flame_host.wire.lending import borrow
 
 
 class FlameEngine:
@@ -12,6 +13,7 @@ class FlameEngine:
     schemes = ("http", "https")
 
     def connect(self, endpoint: str, services: HostServices) -> Connection:
+        borrow("grpc")
         from flame_engine_flame.connection import FlameConnection
         from flame_engine_flame.endpoint import cluster_of
 
