@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from flamepy import ConfigError, FlameContext, FlamePackage, Runner
+from flamepy import ConfigError, FlameContext, FlamePackage
 from flamepy._config.settings import resolve
 
 Write = Callable[..., Path]
@@ -51,9 +51,14 @@ def test_a_package_without_storage_is_refused() -> None:
         FlamePackage("file:///x", excludes="*.log")  # type: ignore[arg-type]
 
 
-def test_a_cluster_without_package_storage_is_refused_when_one_is_needed() -> None:
-    with pytest.raises(ConfigError, match="no package storage is configured"):
-        Runner("x", engine="http://127.0.0.1:1").open()
+def test_what_is_said_of_a_cluster_goes_with_its_endpoint(tmp_path: Path) -> None:
+    (tmp_path / "flame.yaml").write_text(
+        "contexts: [{name: lab, cluster: {endpoint: 'http://lab:8080', tls: {ca_file: /ca.crt}}, "
+        "cache: {endpoint: 'grpc://lab:9090'}, runner: {template: mine}}]"
+    )
+    settings = resolve(tmp_path, {}, FlameContext(tmp_path / "flame.yaml"))
+    assert settings.engine == "http://lab:8080?ca_file=%2Fca.crt&cache=grpc%3A%2F%2Flab%3A9090&template=mine"
+    assert resolve(tmp_path, {"engine": "local"}, FlameContext(tmp_path / "flame.yaml")).engine == "local:"
 
 
 @pytest.mark.parametrize(
@@ -129,7 +134,7 @@ def test_precedence_is_keyword_then_environment_then_project_then_file(
     write: Write, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write("flame.yaml", CLUSTERS)
-    assert resolve(project, {}).engine == "http://127.0.0.1:30080"
+    assert resolve(project, {}).engine.partition("?")[0] == "http://127.0.0.1:30080"
     write("pyproject.toml", '[tool.flame]\nengine = "of-project:"\n')
     assert resolve(project, {}).engine == "of-project:"
     monkeypatch.setenv("FLAME_ENGINE", "of-environment:")

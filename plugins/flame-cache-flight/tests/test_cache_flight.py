@@ -138,7 +138,8 @@ def test_what_a_clusters_own_clients_have_stored_can_be_read(objects: FlightObje
             out.write_table(table)
     body = sink.getvalue().to_pybytes()
     stored = {
-        "pickle": row_of(b"FLM\x00" + pickle.dumps({"a": 1})), "untagged": row_of(pickle.dumps({"a": 1})), "array": row_of(b"FLM\x01" + body),
+        "pickle": row_of(b"FLM\x00" + pickle.dumps({"a": 1})), "untagged": row_of(pickle.dumps({"a": 1})),
+        "array": row_of(b"FLM\x01" + body),
         "table": row_of(b"FLM\x02" + body),
         "native": table.replace_schema_metadata({"flame.cache.format": "arrow-table-v1", "flame.cache.version": "0"}).to_batches()[0],
     }[kind]  # fmt: skip
