@@ -110,10 +110,12 @@ class _Batch:
 
     def __init__(self, count: int) -> None:
         self.events: SimpleQueue[RunningCall | None] = SimpleQueue()
+        self.first = 0.0
         self._left = [None] * count
 
     def one_less(self) -> None:
         self._left.pop()  # atomic: answers come from more than one thread
+        self.first = self.first or time.perf_counter()
         if not self._left:
             self.events.put(None)
 
@@ -143,9 +145,7 @@ class BatchRunner:
             raise SerializationError(f"the calls were made under plan {plan}, the session under {self._plan}")
         if format != self._format:
             raise FormatNotAllowedError(f"arguments of format {format!r}; the session's plan says {self._format!r}")
-        begun = time.perf_counter()
-        running = self._start(calls)
-        seconds = time.perf_counter() - begun
+        running, seconds = self._start(calls)
         outcomes = tuple(map(self._outcome, running))
         batch = BatchOutcome(outcomes, seconds, self._executor, self._heard())
         if len(outcomes) == 1 and outcomes[0].failed:
@@ -155,9 +155,10 @@ class BatchRunner:
             return outcomes_elsewhere(self._objects.put(self._prefix, Payload(ELSEWHERE, encoded)))
         return encoded
 
-    def _start(self, calls: Sequence[BatchCall]) -> list[RunningCall]:
-        """Submit all, and return when each has ended."""
+    def _start(self, calls: Sequence[BatchCall]) -> tuple[list[RunningCall], float]:
+        """Submit all, and return when each has ended; and how long they took, without the way to the first of several."""
         batch = _Batch(len(calls))
+        begun = time.perf_counter()
         running = [RunningCall(batch, call.timeout) for call in calls]
         for task, call in zip(running, calls, strict=True):
             try:
@@ -173,7 +174,9 @@ class BatchRunner:
             self._session.drive(running[0], lambda: running[0].done() or not batch.events.empty(), None)
         if running:
             self._wait(batch)
-        return running
+        end = time.perf_counter()
+        several = len(running) > 1
+        return running, (end - batch.first) * len(running) / (len(running) - 1) if several else end - begun
 
     def _wait(self, batch: _Batch) -> None:
         while (task := batch.events.get()) is not None:

@@ -40,3 +40,10 @@ def test_an_ordered_session_has_one_task_under_way() -> None:
     pace = after(0.001, ordered=True)
     assert pace.tasks(0.0, 10_000) == 1
     assert pace.calls(10_000) == 100
+
+
+def test_more_goes_into_each_task_where_the_cluster_takes_long() -> None:
+    pace = Pace(ordered=False)
+    for _ in range(20):
+        pace.came_back(100, 0.1, "x", elapsed=0.9)
+    assert 700 < pace.calls(10_000) <= 800

@@ -7,7 +7,8 @@ ones go singly, as many as there are, for the cluster's scheduler to spread. Pur
 from __future__ import annotations
 
 _WORTH = 0.1
-"""Seconds of work in one task of the cluster."""
+"""Seconds of work in one task of the cluster, at least; and at least as long as the task's way there and back takes."""
+_MOST_WORTH = 1.0
 _LONG = 0.05
 """Seconds from which a call is not gathered."""
 _MOST_CALLS = 4096
@@ -27,11 +28,18 @@ class Pace:
     def __init__(self, *, ordered: bool) -> None:
         self._ordered = ordered
         self.seconds = 0.0
+        self._worth = _WORTH
         self._executors: set[str] = set()
         self._begun = 0.0
 
-    def came_back(self, calls: int, seconds: float, executor: str) -> None:
-        """A task of so many calls has ended."""
+    def came_back(self, calls: int, seconds: float, executor: str, elapsed: float = 0.0) -> None:
+        """A task of so many calls has ended.
+
+        Args:
+            seconds: the calls took there. elapsed: since the task was sent; where the cluster is slow, more goes into each.
+        """
+        way = min(_MOST_WORTH, max(_WORTH, elapsed - seconds))
+        self._worth += 0.25 * (way - self._worth)
         self._executors.add(executor)
         mean = seconds / max(1, calls)
         weight = 0.5 if calls > 1 or not self.seconds else 0.25
@@ -56,4 +64,4 @@ class Pace:
         if self.seconds >= _LONG:
             return 1
         fair = queued if self._ordered else -(-queued // max(1, len(self._executors)))
-        return max(1, min(_MOST_CALLS, int(_WORTH / self.seconds), fair))
+        return max(1, min(_MOST_CALLS, int(self._worth / self.seconds), fair))

@@ -192,11 +192,14 @@ class FlameSession:
     async def _run(self, entries: list[Entry]) -> None:
         """One task of the cluster, from its making to the last call's answer."""
         data = await self._beside(self._dialect.needs_cache(entries), self._dialect.write, entries)
+        sent = time.monotonic()
         ended = await self._ask(data)
         self._answered = time.monotonic()
+        elapsed = self._answered - sent
         if ended.status.state == types_pb2.Succeed:
             output = ended.spec.output if ended.spec.HasField("output") else None
-            self._settle(entries, await self._beside(self._dialect.reads_cache(output), self._dialect.read, output, entries))
+            batch = await self._beside(self._dialect.reads_cache(output), self._dialect.read, output, entries)
+            self._settle(entries, batch, elapsed)
         elif ended.status.state == types_pb2.Failed:
             self._failed(entries, await self._connection.frontend.text_of_failure(ended))
         else:
@@ -229,14 +232,15 @@ class FlameSession:
 
     # ------------------------------------------------------------------------------------------------ answers
 
-    def _settle(self, entries: Sequence[Entry], batch: BatchOutcome) -> None:
+    def _settle(self, entries: Sequence[Entry], batch: BatchOutcome, elapsed: float = 0.0) -> None:
         for number, stream, text in batch.logs:
             self._connection.services.log(LogRecord(self.session_id, 0, number, stream, text))
         if self._spec.stateful and batch.executor:
             if self._executor and batch.executor != self._executor:
                 return self._lost(entries)
             self._executor = batch.executor
-        self._pace.came_back(len(entries), batch.seconds, batch.executor)
+        if entries:
+            self._pace.came_back(len(entries), batch.seconds, batch.executor, elapsed)
         for entry, outcome in zip(entries, batch.outcomes, strict=True):
             task = entry.task
             if outcome.items is not None:
