@@ -35,6 +35,7 @@ class _Session:
     pending: deque[str] = field(default_factory=deque)
     executors: int = 0
     failures: int = 0
+    lost: int = 0
 
 
 class FakeCluster(frontend_pb2_grpc.FrontendServicer):
@@ -89,6 +90,16 @@ class FakeCluster(frontend_pb2_grpc.FrontendServicer):
         frontend_pb2_grpc.add_FrontendServicer_to_server(self, self._server)
         self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         self._server.start()
+
+    def lose_executors(self, session_id: str) -> None:
+        """Those of a session are gone, with what they had in memory; others are started in their place."""
+        session = self._sessions[session_id]
+        with session.changed:
+            session.lost += 1
+            session.executors, before = 0, session.executors
+            session.changed.notify_all()
+        for _ in range(before):
+            self._grow(session_id, session)
 
     def __enter__(self) -> FakeCluster:
         return self
@@ -238,10 +249,11 @@ class FakeCluster(frontend_pb2_grpc.FrontendServicer):
         thread.start()
 
     def _execute(self, session_id: str, session: _Session) -> None:
+        generation = session.lost
         binding = self._bind(session_id, session)
         if binding is None:
             return
-        while (number := self._next(session)) is not None:
+        while (number := self._next(session, generation)) is not None:
             task = session.tasks[number]
             answer = binding.invoke(task.spec.input if task.spec.HasField("input") else None)
             with session.changed:
@@ -272,10 +284,10 @@ class FakeCluster(frontend_pb2_grpc.FrontendServicer):
                         return None
         return None
 
-    def _next(self, session: _Session) -> str | None:
+    def _next(self, session: _Session, generation: int) -> str | None:
         with session.changed:
-            while not session.pending:
-                if session.message.status.state == types_pb2.Closed or self._closing:
+            while not session.pending or session.lost != generation:
+                if session.lost != generation or session.message.status.state == types_pb2.Closed or self._closing:
                     return None
                 session.changed.wait(0.5)
             number = session.pending.popleft()

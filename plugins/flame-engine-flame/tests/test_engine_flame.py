@@ -14,7 +14,6 @@ from flame_engine_flame.plugin import FlameEngine
 from flame_host.api import (
     ConfigError,
     ProvisionError,
-    SessionError,
     StateLostError,
     TaskTimeoutError,
     WorkerCrashedError,
@@ -158,13 +157,10 @@ def test_a_state_that_another_executor_made_anew_is_not_taken_for_the_old_one(
 ) -> None:
     call = Caller(connection, services, Counter(), stateful=True)
     assert call(1, method="add").result(_PATIENCE) == 1
-    session = cluster._sessions[call.session.session_id]
-    cluster._manager._bindings[-1].unbind()  # its node is lost; the cluster starts another executor
-    error = call(1, method="add").exception(_PATIENCE)
-    assert error is not None
-    cluster._grow(call.session.session_id, session)
-    second = call(1, method="add").exception(_PATIENCE)
-    assert isinstance(second, (StateLostError, WorkerError, SessionError)) or second is not None
+    cluster.lose_executors(call.session.session_id)
+    assert isinstance(call(1, method="add").exception(_PATIENCE), StateLostError)
+    with pytest.raises(StateLostError):
+        call(1, method="add")
     call.session.close(wait=False)
 
 
