@@ -158,6 +158,16 @@ def test_the_name_of_an_application_is_not_the_projects_to_say(write: Write) -> 
         Runner("x", engine="inline").open()
 
 
+def test_what_is_said_of_a_cluster_goes_with_its_endpoint(tmp_path: Path) -> None:
+    (tmp_path / "flame.yaml").write_text(
+        "contexts: [{name: lab, cluster: {endpoint: 'http://lab:8080', tls: {ca_file: /ca.crt}}, "
+        "cache: {endpoint: 'grpc://lab:9090'}, runner: {template: mine}}]"
+    )
+    settings = resolve(tmp_path, {}, FlameContext(tmp_path / "flame.yaml"))
+    assert settings.engine == "http://lab:8080?ca_file=%2Fca.crt&cache=grpc%3A%2F%2Flab%3A9090&template=mine"
+    assert resolve(tmp_path, {"engine": "local"}, FlameContext(tmp_path / "flame.yaml")).engine == "local:"
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

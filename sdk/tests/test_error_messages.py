@@ -25,7 +25,7 @@ from flamepy import (
     WorkerCrashedError,
 )
 
-from flame_host.api import FlameError, InstallError, PluginError
+from flame_host.api import FlameError, InstallError, PluginError, WorkerError
 
 LOCK = threading.Lock()
 
@@ -99,10 +99,10 @@ MISTAKES: list[tuple[str, Callable[[], object], type[BaseException], tuple[str, 
     ("a version pin with one =", lambda: opened(dependencies=["numpy=1.2"]), ConfigError, ("no requirement", '"numpy==1.2"')),
     ("an engine written wrongly", lambda: opened(engine="locl"), PluginError, ("no engine named 'locl'", "did you mean 'local'?")),
     (
-        "a cluster without its plugin",
+        "a cluster that does not answer",
         lambda: opened(engine="http://127.0.0.1:1", storage="file:///tmp/x"),
-        PluginError,
-        ("no engine named 'http'", "engines of clusters are plugins"),
+        WorkerError,
+        ("the cluster http://127.0.0.1:1 cannot be reached", "check the endpoint"),
     ),
     (
         "a variable that is no string",

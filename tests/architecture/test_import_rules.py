@@ -22,6 +22,7 @@ BREACHES = {
     "plugins": ("plugins/flame-archive-tar/src/flame_archive_tar/plugin.py", "import flame_host._settings\n"),
     "host": ("flame_host/engine/loop.py", "import flame_archive_zip\n"),
     "engine_plugins": ("plugins/flame-engine-ray/src/flame_engine_ray/plugin.py", "def late():\n    import flame_host.engine.loop\n"),
+    "wire_plugins": ("plugins/flame-engine-flame/src/flame_engine_flame/plugin.py", "def late():\n    import flame_host._settings\n"),
     "server": ("flame_host/wire/bson.py", "def late():\n    import flame_host.serve.frames\n"),
     "arrow": ("flame_host/serve/frames.py", "def late():\n    import pyarrow\n"),
     "client": ("sdk/src/flamepy/_refs.py", "import flame_host.engine.loop\n"),

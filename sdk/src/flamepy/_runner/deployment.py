@@ -111,7 +111,7 @@ def _workers_capabilities(client: Client, settings: Settings, shipment: Shipment
             logger.warning("the engine %s runs in this process and installs nothing: %s", client.connection.endpoint, ", ".join(left))
         return offered
     wanted = client.host.workers_python(settings.python or (needs.python if needs is not None else ""))
-    if not wanted or wanted == offered.python:
+    if not wanted or not offered.python or wanted == offered.python:  # an engine may not know its own
         return offered
     origin = settings.origins.get("python") or f"the project ({needs.python if needs is not None else ''})"
     logger.warning(

@@ -177,7 +177,8 @@ class Runner(Results):
         package = deployment.publish(client, self.name, shipment, plan, settings, undo, self._overwrite) if shipment is not None else None
         if deployment.is_to_install_anew():
             deployment.install_anew(client, self.name, settings)
-        template = client.connection.get_application(settings.context.template)
+        named = "template" in settings.context.origins
+        template = client.connection.get_application(settings.context.template) if named else None
         application = Application(
             name=self.name,
             package=package,
@@ -248,7 +249,9 @@ class Runner(Results):
         self._calls = None
         if self._client is not None:
             with contextlib.suppress(Exception):
-                self._client.objects_of(self.name).delete(f"{self.name}/")
+                # Below the name stands the package, too, where the engine is its storage: that has its own end.
+                prefix = f"{self.name}/shared" if self._client.connection.capabilities().storage else f"{self.name}/"
+                self._client.objects_of(self.name).delete(prefix)
         if first is not None:
             raise first
 
