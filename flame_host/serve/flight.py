@@ -10,7 +10,7 @@ import hmac
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import pyarrow  # type: ignore[import-untyped]
+import pyarrow
 from pyarrow import flight
 
 from flame_host.api import CacheError, FlameError, ObjectNotFoundError, ObjectRef, VersionConflictError
