@@ -212,7 +212,7 @@ def _is_the_operators(error: BaseException) -> bool:
     """Whether it comes from whoever runs the worker, and not from the function: Ctrl-C, or the end of a job that was taken back."""
     kind = type(error)
     # Raised by the runtime of a worker process of ours, which is not there in others.
-    taken_back = kind.__name__ == "Interrupted" and not issubclass(kind, Exception) and kind.__module__ in ("bootstrap", "__main__")
+    taken_back = kind.__name__ == "Interrupted" and not issubclass(kind, Exception) and kind.__module__ == "runtime.interruption"
     return isinstance(error, KeyboardInterrupt) or taken_back
 
 

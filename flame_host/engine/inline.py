@@ -37,7 +37,7 @@ from flame_host.api import (
 )
 from flame_host.engine.registry import Registry
 from flame_host.engine.shares import Shares, check_resources, this_machine
-from flame_host.worker.runtime.bootstrap import error_report
+from flame_host.worker.runtime.report import error_report
 
 
 class InlineConnection:

@@ -5,6 +5,8 @@ the stock client, calls, and encodes results as its cache does. That interpreter
 Python 3.8 syntax.
 """
 
+from __future__ import annotations
+
 import importlib
 import inspect
 import io
@@ -12,6 +14,7 @@ import os
 import pickle
 import sys
 import types
+from typing import Any
 
 _CONTEXTS = {"RunnerContext", "RunnerRequest"}
 """Classes of the client of which only the attributes matter; to import its package for them takes a second."""
@@ -23,21 +26,21 @@ REFERENCE = b"REF\x00"
 class Standin:
     """Takes the attributes of an object whose own class need not be imported."""
 
-    def __new__(cls, *args, **kwargs):
+    def __new__(cls, *args: Any, **kwargs: Any) -> Standin:
         return object.__new__(cls)
 
-    def __setstate__(self, state):
+    def __setstate__(self, state: Any) -> None:
         self.__dict__.update(state if isinstance(state, dict) else {})
 
 
 class Opener(pickle.Unpickler):
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         if name in _CONTEXTS and module.partition(".")[0] == "flamepy":
             return type(name, (Standin,), {"__module__": module, "__qualname__": name})
         return super().find_class(module, name)
 
 
-def opened(data):
+def opened(data: bytes) -> Any:
     return Opener(io.BytesIO(data)).load()
 
 
@@ -48,18 +51,18 @@ class Served:
         context: the pickled RunnerContext. client: directory with the client's package, which goes behind the application's own.
     """
 
-    def __init__(self, context, client):
+    def __init__(self, context: bytes, client: str) -> None:
         # Before the support directory, which is the last: what a stock client's program imports is the stock client.
         also = [client, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
         sys.path[-1:-1] = [path for path in also if path and path not in sys.path]
-        context = _context_of(context)
-        target = getattr(context, "execution_object", None)
+        found = _context_of(context)
+        target = getattr(found, "execution_object", None)
         if target is None:
-            raise ValueError("the session's common data is a %s without an execution object" % type(context).__name__)
-        self.target = target() if inspect.isclass(target) else target
-        self.stateful = bool(getattr(context, "stateful", False))
+            raise ValueError("the session's common data is a %s without an execution object" % type(found).__name__)
+        self.target: Any = target() if inspect.isclass(target) else target
+        self.stateful = bool(getattr(found, "stateful", False))
 
-    def invoke(self, task_id, data):
+    def invoke(self, task_id: bytes, data: bytes | None) -> tuple[bytes, bytes | None, None]:
         """One call.
 
         Returns:
@@ -83,14 +86,15 @@ class Served:
             result = getattr(self.target, method)(*args, **kwargs)
         return _encoded(result), self._state() if self.stateful else None, None
 
-    def _state(self):
+    def _state(self) -> bytes:
         """What another executor of the session goes on from."""
-        import cloudpickle
+        import cloudpickle  # type: ignore[import-untyped]
 
-        return _PICKLED + cloudpickle.dumps({"execution_object": self.target, "stateful": True}, protocol=cloudpickle.DEFAULT_PROTOCOL)
+        state: bytes = cloudpickle.dumps({"execution_object": self.target, "stateful": True}, protocol=cloudpickle.DEFAULT_PROTOCOL)
+        return _PICKLED + state
 
 
-def _context_of(stored):
+def _context_of(stored: bytes) -> Any:
     """The context in a cache object: what the client put there, pickled twice by some of them, or what `Served` has kept."""
     value = opened(stored[4:] if stored[:4] == _PICKLED else stored)
     if isinstance(value, bytes):
@@ -98,7 +102,7 @@ def _context_of(stored):
     return types.SimpleNamespace(**value) if isinstance(value, dict) else value
 
 
-def _resolved(value):
+def _resolved(value: Any) -> Any:
     """What a reference stands for; anything else as it is. References may come encoded, marked by their own length."""
     if isinstance(value, bytes):
         if len(value) < 5 or value[-1] or int.from_bytes(value[:4], "little") != len(value) or b"endpoint\0" not in value:
@@ -111,12 +115,12 @@ def _resolved(value):
     return _client().get_object(value)
 
 
-def _client():
+def _client() -> Any:
     """The stock client's, by name: it is no part of this project, and stands in the worker only."""
     return importlib.import_module("flamepy.core")
 
 
-def _encoded(value):
+def _encoded(value: Any) -> bytes:
     """As the client's ``put_object`` stores it; arrays and tables by that itself, which has formats of their own for them."""
     if type(value).__module__.partition(".")[0] in ("numpy", "pyarrow", "pandas", "polars") or hasattr(value, "to_arrow"):
         try:
@@ -124,7 +128,8 @@ def _encoded(value):
         except ImportError:
             pass
         else:
-            return REFERENCE + core.put_object(os.environ["FLAME_APPLICATION"] + "/" + os.environ["FLAME_SESSION"], value).encode()
+            reference: bytes = core.put_object(os.environ["FLAME_APPLICATION"] + "/" + os.environ["FLAME_SESSION"], value).encode()
+            return REFERENCE + reference
     import cloudpickle
 
-    return _PICKLED + cloudpickle.dumps(value, protocol=cloudpickle.DEFAULT_PROTOCOL)
+    return _PICKLED + bytes(cloudpickle.dumps(value, protocol=cloudpickle.DEFAULT_PROTOCOL))

@@ -29,7 +29,7 @@ from flame_host.api import (
     VersionConflictError,
     buffer_view,
 )
-from flame_host.worker.runtime.bootstrap import error_report
+from flame_host.worker.runtime.report import error_report
 
 
 class FakeEngine:

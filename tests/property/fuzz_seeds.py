@@ -12,7 +12,7 @@ import zipfile
 from flame_host.api import ObjectRef, PackageRef, Payload, Plan
 from flame_host.wire import bson
 from flame_host.wire.envelope import CallOrder, Outcome, SessionOrder, encode_call, encode_outcome, encode_session
-from flame_host.worker.runtime.bootstrap import error_report
+from flame_host.worker.runtime.report import error_report
 from flame_host.worker.runtime.channel import CALL, ERROR, RESULT, START, encode
 
 

@@ -35,7 +35,7 @@ from flame_host.engine.session import LocalSession  # noqa: E402
 from flame_host.engine.shares import Shares  # noqa: E402
 from flame_host.engine.spinning import calling_thread  # noqa: E402
 from flame_host.worker.process import WorkerProcess  # noqa: E402
-from flame_host.worker.runtime import bootstrap, channel, forked, memory  # noqa: E402
+from flame_host.worker.runtime import bootstrap, channel, control, isolation  # noqa: E402
 
 WATCHED = ("/engine/", "/_calls/", "/worker/")
 FORMAT = "pickle/1"
@@ -59,7 +59,7 @@ class Home:
         pass
 
 
-isolation = types.SimpleNamespace(_Home=Home, _limit=lambda limits: None)
+isolation.limit = lambda limits: None  # type: ignore[assignment]
 
 
 class Process:
@@ -101,9 +101,9 @@ class Reaper:
         code = 0
         try:
             self._start(process)
-            worker = process.worker = bootstrap.Worker(channel, memory, isolation, forked, process.fds[0], process.fds[1], progress)
+            worker = process.worker = bootstrap.Worker(process.fds[0], process.fds[1], progress, Home())  # type: ignore[arg-type]
             os.close(progress)
-            threading.Thread(target=worker.listen, name=f"control-{process.name}").start()
+            threading.Thread(target=control.listen, args=(worker,), name=f"control-{process.name}").start()
             if worker.start() and not self.leaves_when_ready:
                 worker.serve()
         except channel.ChannelClosed:
@@ -244,7 +244,7 @@ def _interrupt(ident: int, number: int) -> None:
 
 
 def _handler_of(thread: SimThread) -> Callable[[], object]:
-    return lambda: thread.process.worker._interrupted()
+    return lambda: thread.process.worker.task.check()
 
 
 def _tell(kind: type[BaseException], error: BaseException, trace: Any) -> None:
