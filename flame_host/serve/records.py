@@ -14,7 +14,7 @@ from flame_host.serve.store import SessionRow, TaskRow
 from flame_host.wire.flame.v1 import types_pb2
 
 DEFAULT_RESOURCES = types_pb2.ResourceRequirement(cpu=1, memory=1 << 30, gpu=0)
-BIND_FAILED, BIND_GIVEN_UP = 1001, 1002
+BIND_FAILED = 1001
 _MOST_EVENTS = 100
 
 
