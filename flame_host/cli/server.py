@@ -31,7 +31,7 @@ def serve(
     token_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Holds the token that callers must present.")] = None,
     client: Annotated[str | None, typer.Option(metavar="REQUIREMENT", help="What stock clients' programs import; '' for none.")] = None,
     drain: Annotated[float, typer.Option(metavar="SECONDS", help="What running tasks have to end at SIGTERM.", min=0)] = 30.0,
-    max_message: Annotated[str, typer.Option(metavar="SIZE", help="Of one message.")] = "4M",
+    max_message: Annotated[str, typer.Option(metavar="SIZE", help="Of one input; stock clients and programs take 4M at most.")] = "4M",
     max_sessions: Annotated[int, typer.Option(help="Open at a time.", min=1)] = 10_000,
     max_tasks: Annotated[int, typer.Option(help="Waiting or running at a time.", min=1)] = 200_000,
     cache_memory: Annotated[str, typer.Option(metavar="SIZE", help="Of objects held in memory.")] = "256M",

@@ -103,11 +103,10 @@ class Executors:
         directory: for what programs and packages need.
     """
 
-    def __init__(self, host: Host, objects: Objects, variables: Mapping[str, str], directory: Path, *, client: str, most: int) -> None:
+    def __init__(self, host: Host, objects: Objects, variables: Mapping[str, str], directory: Path, *, client: str) -> None:
         self.host = host
         self.objects = objects
         self.variables = dict(variables)
-        self.most = most
         self.clients = ClientPackages(host, client)
         self.connection = LocalConnection("local:", _Services(host))
         self._directory = directory

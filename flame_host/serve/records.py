@@ -14,7 +14,7 @@ from flame_host.serve.store import SessionRow, TaskRow
 from flame_host.wire.flame.v1 import types_pb2
 
 DEFAULT_RESOURCES = types_pb2.ResourceRequirement(cpu=1, memory=1 << 30, gpu=0)
-BIND_FAILED, BIND_GIVEN_UP = 1001, 1002
+BIND_FAILED = 1001
 _MOST_EVENTS = 100
 
 
@@ -91,7 +91,10 @@ class SessionRecord:
         )
         if self.completion is not None:
             status.completion_time = self.completion
-        return types_pb2.Session(metadata=types_pb2.Metadata(id=self.session_id, name=self.session_id), spec=self.spec, status=status)
+        told = types_pb2.Session(metadata=types_pb2.Metadata(id=self.session_id, name=self.session_id), spec=self.spec, status=status)
+        if not self.spec.HasField("resreq"):  # a cluster tells what it fills in
+            told.spec.resreq.CopyFrom(DEFAULT_RESOURCES)
+        return told
 
 
 def session_of(row: SessionRow, began: deque[Job]) -> SessionRecord:

@@ -14,10 +14,7 @@ import os
 import pickle
 import sys
 import types
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from typing import Any
 
 _CONTEXTS = {"RunnerContext", "RunnerRequest"}
 """Classes of the client of which only the attributes matter; to import its package for them takes a second."""
@@ -29,7 +26,7 @@ REFERENCE = b"REF\x00"
 class Standin:
     """Takes the attributes of an object whose own class need not be imported."""
 
-    def __new__(cls, *args: object, **kwargs: object) -> Standin:
+    def __new__(cls, *args: Any, **kwargs: Any) -> Standin:
         return object.__new__(cls)
 
     def __setstate__(self, state: Any) -> None:
@@ -43,7 +40,7 @@ class Opener(pickle.Unpickler):
         return super().find_class(module, name)
 
 
-def opened(data: Any) -> Any:
+def opened(data: bytes) -> Any:
     return Opener(io.BytesIO(data)).load()
 
 
@@ -51,21 +48,21 @@ class Served:
     """One executor of a session.
 
     Args:
-        stored: the pickled RunnerContext. client: directory with the client's package, which goes behind the application's own.
+        context: the pickled RunnerContext. client: directory with the client's package, which goes behind the application's own.
     """
 
-    def __init__(self, stored: bytes, client: str) -> None:
+    def __init__(self, context: bytes, client: str) -> None:
         # Before the support directory, which is the last: what a stock client's program imports is the stock client.
         also = [client, *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
         sys.path[-1:-1] = [path for path in also if path and path not in sys.path]
-        context = _context_of(stored)
-        target = getattr(context, "execution_object", None)
+        found = _context_of(context)
+        target = getattr(found, "execution_object", None)
         if target is None:
-            raise ValueError("the session's common data is a %s without an execution object" % type(context).__name__)
-        self.target = target() if inspect.isclass(target) else target
-        self.stateful = bool(getattr(context, "stateful", False))
+            raise ValueError("the session's common data is a %s without an execution object" % type(found).__name__)
+        self.target: Any = target() if inspect.isclass(target) else target
+        self.stateful = bool(getattr(found, "stateful", False))
 
-    def invoke(self, task_id: str, data: bytes | None) -> tuple[bytes, bytes | None, None]:
+    def invoke(self, task_id: bytes, data: bytes | None) -> tuple[bytes, bytes | None, None]:
         """One call.
 
         Returns:
@@ -91,10 +88,10 @@ class Served:
 
     def _state(self) -> bytes:
         """What another executor of the session goes on from."""
-        import cloudpickle
+        import cloudpickle  # type: ignore[import-untyped]
 
-        kept = {"execution_object": self.target, "stateful": True}
-        return _PICKLED + bytes(cloudpickle.dumps(kept, protocol=cloudpickle.DEFAULT_PROTOCOL))
+        state: bytes = cloudpickle.dumps({"execution_object": self.target, "stateful": True}, protocol=cloudpickle.DEFAULT_PROTOCOL)
+        return _PICKLED + state
 
 
 def _context_of(stored: bytes) -> Any:
@@ -131,7 +128,8 @@ def _encoded(value: Any) -> bytes:
         except ImportError:
             pass
         else:
-            return REFERENCE + bytes(core.put_object(os.environ["FLAME_APPLICATION"] + "/" + os.environ["FLAME_SESSION"], value).encode())
+            reference: bytes = core.put_object(os.environ["FLAME_APPLICATION"] + "/" + os.environ["FLAME_SESSION"], value).encode()
+            return REFERENCE + reference
     import cloudpickle
 
     return _PICKLED + bytes(cloudpickle.dumps(value, protocol=cloudpickle.DEFAULT_PROTOCOL))

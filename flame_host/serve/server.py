@@ -90,7 +90,7 @@ class Server:
         variables = {"FLAME_ENDPOINT": self.endpoint, "FLAME_CACHE_ENDPOINT": self.cache_endpoint}
         if settings.authority is not None:
             variables["FLAME_CA_FILE"] = str(settings.authority.absolute())
-        executors = Executors(host, self._objects, variables, directory, client=settings.client, most=limits.executors)
+        executors = Executors(host, self._objects, variables, directory, client=settings.client)
         self._ends.callback(executors.close)
         self._cluster = Cluster(store, executors, limits, settings.node)
         self._ends.callback(self._cluster.close)

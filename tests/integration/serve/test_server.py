@@ -167,9 +167,14 @@ def test_a_unix_socket_is_its_users_alone(start, root):
         environment = {**os.environ, "FLAME_HOST_ROOT": str(root)}
         process = subprocess.Popen([sys.executable, "-m", "flame_host.cli", "serve", *words], env=environment)
         try:
+            until = time.monotonic() + 120
+            while not (directory / "s").exists() and time.monotonic() < until:
+                time.sleep(0.05)
             with grpc.insecure_channel(f"unix:{directory}/s") as channel:
-                grpc.channel_ready_future(channel).result(60)
-                assert FrontendStub(channel).ListNodes(frontend_pb2.ListNodesRequest()).nodes[0].status.state == types_pb2.Ready
+                assert (
+                    FrontendStub(channel).ListNodes(frontend_pb2.ListNodesRequest(), wait_for_ready=True, timeout=60).nodes[0].status.state
+                    == types_pb2.Ready
+                )
             assert (directory / "s").stat().st_mode & 0o077 == 0
         finally:
             process.terminate()
