@@ -88,7 +88,7 @@ class Served:
 
     def _state(self) -> bytes:
         """What another executor of the session goes on from."""
-        import cloudpickle  # type: ignore[import-untyped]
+        import cloudpickle
 
         state: bytes = cloudpickle.dumps({"execution_object": self.target, "stateful": True}, protocol=cloudpickle.DEFAULT_PROTOCOL)
         return _PICKLED + state
