@@ -15,7 +15,7 @@ TOOLS := PATH="$(CURDIR)/$(BIN):$$PATH"
 CHAOS ?= --minutes 10 --seed 1 2 3 --threads 1 3 8 --foreign-load
 INSTALL = $(UV) pip install -q --python $(BIN)/python -c constraints.txt
 
-.PHONY: help demo test ray check bench faults soak fuzz prove sbom docs serve-docs protos format release version clean
+.PHONY: help demo test check pyright bench faults soak fuzz prove sbom docs serve-docs protos format release version clean ray
 .DEFAULT_GOAL := help
 
 help:
@@ -30,7 +30,7 @@ $(USED): pyproject.toml constraints.txt $(addsuffix /pyproject.toml,$(DEFAULTS) 
 	@touch $@
 
 $(STAMP): $(USED) $(addsuffix /pyproject.toml,$(MEMBERS))
-	$(INSTALL) --group dev -e . $(addprefix -e ./,$(filter-out $(LARGE),$(MEMBERS))) "flame-host[grpc]"
+	$(INSTALL) --group dev -e . $(addprefix -e ./,$(filter-out $(LARGE),$(MEMBERS))) "flame-host[serve]"
 	$(INSTALL) --no-deps $(addprefix -e ./,$(LARGE))
 	@touch $@
 
@@ -54,9 +54,13 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 	$(TOOLS) $(BIN)/python -m pytest -q -n 2 tests/unit tests/architecture plugins
 
+## pyright  the public surface as pyright sees it; some ten seconds
+pyright: $(STAMP)
+	$(BIN)/python -m pyright -p pyrightconfig.public.json --pythonpath $(BIN)/python
+
 ## bench    ours beside the peers and the limits, interleaved
 bench: $(STAMP)
-	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m benchmarks $(ARGS)
+	$(TOOLS) env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m benchmarks $(ARGS)
 
 ## faults   every way things can go wrong, as a table
 faults: $(STAMP)
@@ -75,7 +79,7 @@ fuzz: $(STAMP)
 ## sbom     a software bill of materials of what a user installs: dist/sbom.cdx.json (CycloneDX)
 sbom: $(STAMP)
 	$(UV) venv -q --clear build/sbom --python $(BIN)/python
-	$(UV) pip install -q --python build/sbom/bin/python -c constraints.txt . $(addprefix ./,$(MEMBERS)) "flame-host[grpc] @ ."
+	$(UV) pip install -q --python build/sbom/bin/python -c constraints.txt . $(addprefix ./,$(MEMBERS)) "flame-host[serve] @ ."
 	@rm -f build/sbom/lib/python*/site-packages/*/direct_url.json  # paths of the machine that makes it say nothing
 	mkdir -p dist
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible --of JSON -o dist/sbom.cdx.json build/sbom/bin/python

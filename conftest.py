@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from flame_host.testing.processes import descendants, eventually
+
 
 @pytest.fixture(autouse=True)
 def no_session_stalls() -> Iterator[None]:
@@ -22,6 +24,23 @@ def no_session_stalls() -> Iterator[None]:
     yield
     logger.removeHandler(handler)
     assert not told, told[0]
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    """Whatever a test starts has ended with it; named here, where it was started, and not by whoever looks next."""
+    before = set(descendants())
+    yield
+    if not eventually(lambda: set(descendants()) <= before):
+        left = {pid: _command_line(pid) for pid in descendants() if pid not in before}
+        assert not left
+
+
+def _command_line(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace") or "ended, not waited for"
+    except OSError:
+        return "gone meanwhile"
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DIST = ROOT / "dist"
 PROJECTS = (ROOT, ROOT / "sdk", ROOT / "sdk" / "flmctl", *sorted((ROOT / "plugins").iterdir()))
 UV = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
-VERSIONED = tuple(ROOT / name for name in ("flame_host/__init__.py", "sdk/src/flamepy/__init__.py"))
+VERSIONED = tuple(ROOT / name for name in ("flame_host/_version.py", "sdk/src/flamepy/__init__.py"))
 _VERSION = re.compile(r'(?m)^(version|__version__) = "([^"]+)"')
 _PIN = re.compile(r'("flame-[\w-]+(?:\[[\w,]+\])?)==([\w.]+)"')
 

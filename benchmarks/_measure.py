@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,7 +53,7 @@ class Row:
     figures: dict[str, list[float]] = field(default_factory=dict)
 
     def cells(self) -> list[tuple[str, ...]]:
-        found = []
+        found: list[tuple[str, ...]] = []
         for contender, values in self.figures.items():
             shown = f"{spread(values)} {self.unit}"
             promise = next((one for one in self.promises if one.other == ("" if contender == "ours" else contender)), None)
@@ -82,7 +82,7 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def interleave(row: Row, contenders: dict[str, Callable[[], float]], rounds: int) -> Row:
+def interleave(row: Row, contenders: Mapping[str, Callable[[], Any]], rounds: int) -> Row:
     """Ask every contender once a round, so that what slows the machine slows them alike; leave out who cannot take part."""
     left_out: set[str] = set()
     for number in range(rounds):

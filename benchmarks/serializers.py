@@ -12,6 +12,7 @@ import pickle
 import sys
 import timeit
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import cloudpickle
@@ -75,7 +76,7 @@ def measure(value: Any) -> dict[str, tuple[float, float]]:
             loads(written)
         except Exception:
             continue
-        timers[name] = (timeit.Timer(lambda d=dumps: d(value)), timeit.Timer(lambda r=loads, w=written: r(w)))
+        timers[name] = (timeit.Timer(partial(dumps, value)), timeit.Timer(partial(loads, written)))
     counts = {name: [max(1, int(_SECONDS / max(timer.timeit(20) / 20, 1e-8))) for timer in pair] for name, pair in timers.items()}
     best = {name: [float("inf"), float("inf")] for name in timers}
     for _ in range(_ROUNDS):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from benchmarks._contender import Contender, Options, contenders
 from benchmarks._measure import Promise, Row, interleave
 
@@ -18,7 +20,7 @@ def rows(options: Options) -> list[Row]:
 
     def give(contender: Contender) -> float:
         if contender.name == "limit":
-            return 1e3 * contender.ask("copy", large, TIMES)
+            return 1e3 * float(contender.ask("copy", large, TIMES))
         answer = contender.ask("give", large, TIMES)
         grown.figures.setdefault(contender.name, []).append(answer["grown"])
         return 1e3 * float(answer["seconds"])
@@ -27,9 +29,12 @@ def rows(options: Options) -> list[Row]:
         question = ("copy",) if contender.name == "limit" else ("hand_over",)
         return 1e3 * float(contender.ask(*question, SMALL, 2 * TIMES))
 
+    def read_by_many(contender: Contender) -> float:
+        return 1e3 * float(contender.ask("readers", large, READERS, TIMES))
+
     with contenders(options, "ray") as found:
-        interleave(returned, {name: lambda one=one: give(one) for name, one in found.items()}, options.rounds)
-        interleave(passed, {name: lambda one=one: hand_over(one) for name, one in found.items()}, options.rounds)
-        turns = {name: lambda one=one: 1e3 * one.ask("readers", large, READERS, TIMES) for name, one in found.items()}
+        interleave(returned, {name: partial(give, one) for name, one in found.items()}, options.rounds)
+        interleave(passed, {name: partial(hand_over, one) for name, one in found.items()}, options.rounds)
+        turns = {name: partial(read_by_many, one) for name, one in found.items()}
         interleave(read, turns, options.rounds)
     return [returned, grown, passed, read]

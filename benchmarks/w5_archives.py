@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from flame_archive_tar.tar import TarGz
@@ -59,5 +60,5 @@ def rows(options: Options) -> list[Row]:
     }
     for way in ways.values():
         into(way)  # warms the page cache up
-    interleave(unpacking, {name: lambda way=way: into(way) for name, way in ways.items()}, options.rounds)
+    interleave(unpacking, {name: partial(into, way) for name, way in ways.items()}, options.rounds)
     return [unpacking, packing]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 
 from benchmarks._contender import Options, contenders
 from benchmarks._measure import Promise, Row, interleave
@@ -24,15 +26,15 @@ def rows(options: Options) -> list[Row]:
 
     start("from flamepy import Runner")  # writes the bytecode
     for row, code in ((imported, "import flamepy"), (used, "from flamepy import Runner")):
-        turns = {"bare Python": lambda: start("pass"), "ours": lambda code=code: start(code)}
-        turns["ProcessPoolExecutor"] = lambda: start("from concurrent.futures import ProcessPoolExecutor")
+        peer = "from concurrent.futures import ProcessPoolExecutor"
+        turns = {"bare Python": partial(start, "pass"), "ours": partial(start, code), "ProcessPoolExecutor": partial(start, peer)}
         interleave(row, turns, 4 * options.rounds)
     with contenders(options, "ProcessPool") as found:
-        ours, pool = found["ours"], found["ProcessPool"]
-        turns = {
+        workers: dict[str, Callable[[], float]] = {
             "bare Python": lambda: min(start("pass") for _ in range(3)),
-            "ours": lambda: ours.ask("new_worker", TIMES),
-            "ProcessPool, forkserver": lambda: pool.ask("new_worker", TIMES),
+            "ours": partial(found["ours"].ask, "new_worker", TIMES),
         }
-        interleave(worker, turns, options.rounds)
+        if "ProcessPool" in found:  # the peers' environment could be made
+            workers["ProcessPool, forkserver"] = partial(found["ProcessPool"].ask, "new_worker", TIMES)
+        interleave(worker, workers, options.rounds)
     return [imported, used, worker]

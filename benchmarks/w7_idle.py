@@ -5,6 +5,8 @@ The promise of 0 % is kept when it rounds to that: who measures runs, too.
 
 from __future__ import annotations
 
+from functools import partial
+
 from benchmarks._contender import PEERS, Contender, Options, contenders
 from benchmarks._measure import Promise, Row, interleave
 
@@ -22,6 +24,6 @@ def rows(options: Options) -> list[Row]:
         return float(answer["memory"])
 
     with contenders(options, *PEERS) as found:
-        turns = {name: lambda one=one: measure(one) for name, one in found.items() if name != "limit"}
+        turns = {name: partial(measure, one) for name, one in found.items() if name != "limit"}
         interleave(memory, turns, 1 if options.quick else max(1, options.rounds // 2))
     return [memory, processor]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from flame_host._version import __version__
+
 if TYPE_CHECKING:
     from flame_host._host import Host
 
-__version__ = "0.1.0"
 __all__ = ["Host", "__version__"]
 
 

@@ -34,10 +34,19 @@ class Host:
     Args:
         settings: instead of those read from file and environment.
         plugins: plugin modules to use besides those installed, as ``(name, module)``.
+        foreign_clients: programs may bring a ``flamepy`` that is not this project's; otherwise they are refused.
         overrides: single settings by name, over file and environment.
     """
 
-    def __init__(self, settings: Settings | None = None, *, plugins: Sequence[tuple[str, ModuleType]] = (), **overrides: Any) -> None:
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        plugins: Sequence[tuple[str, ModuleType]] = (),
+        foreign_clients: bool = False,
+        **overrides: Any,
+    ) -> None:
+        self._foreign_clients = foreign_clients
         self._given = settings
         self._overrides: Mapping[str, Any] = overrides
         self._extra = tuple(plugins)
@@ -64,7 +73,7 @@ class Host:
     def _provisioner(self) -> Any:
         from flame_host._packages.provisioner import Provisioner
 
-        return Provisioner(self.settings, self.catalog, self.observe)
+        return Provisioner(self.settings, self.catalog, self.observe, foreign_clients=self._foreign_clients)
 
     @cached_property
     def _observers(self) -> ObserverThread:

@@ -58,7 +58,7 @@ def load_settings(environ: Mapping[str, str] = os.environ, *, file: Path | None 
     for key, value in _read(path).items():
         _take(values, key, value, f"{path}")
     for name, text in environ.items():
-        if name.startswith(_PREFIX) and name != f"{_PREFIX}CONFIG":
+        if name.startswith(_PREFIX) and name.removeprefix(_PREFIX) not in _NO_SETTINGS:
             _take(values, name.removeprefix(_PREFIX).lower(), text, f"environment variable {name}")
     for key, value in arguments.items():
         _take(values, key, value, "Host(…)")
@@ -140,6 +140,9 @@ def _limits(value: Any) -> Limits:
             raise ValueError(f"unknown limit {key!r}; known: {', '.join(sorted(known))}")
     return Limits(**value)
 
+
+_NO_SETTINGS = ("CONFIG", "CAPABILITIES", "APPLICATION", "SITE")
+"""Variables of this prefix that are none: the file of settings, and what a cluster's nodes are told with an application."""
 
 _CONVERSIONS: dict[str, Callable[[Any], Any]] = {
     "root": Path,

@@ -19,11 +19,9 @@ A job in plain JSON is answered in plain JSON: see `flame_host.serverless.plain`
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import traceback as tracebacks
-from collections.abc import AsyncIterator, Callable, Generator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
 from typing import Any
 
 from flame_host.serverless.exceptions import Carried
@@ -41,10 +39,12 @@ from flame_host.serverless.formats import (
 from flame_host.serverless.manifest import declared_methods, find_manifest, load_manifest
 from flame_host.serverless.plain import PlainCall, failed, plain_call
 from flame_host.serverless.signatures import check_arguments
+from flame_host.serverless.stopping import JobThreads, Stopped, job_at_work
 
 __all__ = [
     "PayloadError",
     "PayloadTooLargeError",
+    "Stopped",
     "create_concurrent_handler",
     "create_handler",
     "create_stream_handler",
@@ -52,9 +52,11 @@ __all__ = [
     "execute_function",
     "load_manifest",
     "serialize_result",
+    "stoppable",
 ]
 
 Handler = Callable[[Mapping[str, Any]], Any]
+AsyncHandler = Callable[[Mapping[str, Any]], Awaitable[Any]]
 logger = logging.getLogger("flame_host.handler")
 
 
@@ -72,7 +74,7 @@ def create_handler(function_registry: Mapping[str, Any]) -> Handler:
     return handler
 
 
-def create_concurrent_handler(function_registry: Mapping[str, Any], max_concurrency: int) -> Callable[[Mapping[str, Any]], Any]:
+def create_concurrent_handler(function_registry: Mapping[str, Any], max_concurrency: int) -> AsyncHandler:
     """Make an ``async`` handler, for a worker that does several jobs at a time.
 
     Coroutines share the worker's one loop; what is not ``async`` gets a thread of its own.
@@ -80,28 +82,45 @@ def create_concurrent_handler(function_registry: Mapping[str, Any], max_concurre
     Args:
         max_concurrency: jobs at a time.
     """
+    return stoppable(create_handler(function_registry), max_concurrency)
+
+
+def stoppable(handler: Handler, most: int = 1) -> AsyncHandler:
+    """The handler as the worker of a platform awaits it, so that a job that is taken back ends, and the worker is free for the next.
+
+    A coroutine is cancelled. In a function that is not ``async``, `Stopped` is raised. What has not ended ``FLAME_STOP_SECONDS`` later (5)
+    is at work in code that cannot be interrupted; then the worker ends.
+
+    Args:
+        most: jobs at a time.
+    """
+    threads = JobThreads(most)
+
+    async def awaited(job: Mapping[str, Any]) -> Any:
+        return await threads.run(lambda: handler(job))
+
+    return awaited
+
+
+def create_stream_handler(
+    function_registry: Mapping[str, Any], max_concurrency: int = 1
+) -> Callable[[Mapping[str, Any]], AsyncIterator[Any]]:
+    """Make a generator handler: what a function yields is sent as it comes, if the job is in plain JSON.
+
+    Args:
+        max_concurrency: jobs at a time.
+    """
     worker = _Worker(dict(function_registry))
-    threads = ThreadPoolExecutor(max_concurrency, thread_name_prefix="flame-job")
-
-    async def handler(job: Mapping[str, Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(threads, worker.answer, job)
-
-    return handler
-
-
-def create_stream_handler(function_registry: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], AsyncIterator[Any]]:
-    """Make a generator handler: what a function yields is sent as it comes, if the job is in plain JSON."""
-    worker = _Worker(dict(function_registry))
+    threads = JobThreads(max_concurrency)
     end = object()
 
     async def handler(job: Mapping[str, Any]) -> AsyncIterator[Any]:
         answers = worker.answers(job)
         try:
-            while (answer := await asyncio.to_thread(next, answers, end)) is not end:
+            while (answer := await threads.run(lambda: next(answers, end))) is not end:
                 yield answer
         finally:
-            with contextlib.suppress(ValueError):  # it is at work in a thread that nothing can stop
-                answers.close()
+            await threads.run(answers.close)
 
     return handler
 
@@ -212,8 +231,10 @@ def _is_the_operators(error: BaseException) -> bool:
     """Whether it comes from whoever runs the worker, and not from the function: Ctrl-C, or the end of a job that was taken back."""
     kind = type(error)
     # Raised by the runtime of a worker process of ours, which is not there in others.
-    taken_back = kind.__name__ == "Interrupted" and not issubclass(kind, Exception) and kind.__module__ in ("bootstrap", "__main__")
-    return isinstance(error, KeyboardInterrupt) or taken_back
+    taken_back = kind.__name__ == "Interrupted" and not issubclass(kind, Exception) and kind.__module__ == "runtime.interruption"
+    job = job_at_work()
+    cancelled = isinstance(error, asyncio.CancelledError) and job is not None and job.stopped
+    return isinstance(error, (KeyboardInterrupt, Stopped)) or cancelled or taken_back
 
 
 def _plain_failure(name: str, error: BaseException) -> dict[str, Any]:

@@ -1,18 +1,22 @@
 """The loop of every contender: a question a line comes in, a figure goes out. Standard library only, for any environment."""
 
+from __future__ import annotations
+
 import json
 import os
 import statistics
 import sys
 import time
 import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
 
 
-def noop(a, b):
+def noop(a: int, b: int) -> int:
     return a + b
 
 
-def latency(call, calls):
+def latency(call: Callable[[], object], calls: int) -> float:
     """Median microseconds of a call and its answer, one at a time."""
     taken = []
     for _ in range(calls):
@@ -22,7 +26,7 @@ def latency(call, calls):
     return statistics.median(taken) * 1e6
 
 
-def throughput(submit, tasks):
+def throughput(submit: Callable[[], Any], tasks: int) -> float:
     """Microseconds a task when all are submitted and then waited for, the futures kept."""
     begun = time.perf_counter()
     futures = [submit() for _ in range(tasks)]
@@ -31,13 +35,13 @@ def throughput(submit, tasks):
     return (time.perf_counter() - begun) / tasks * 1e6
 
 
-def resident(pid="self", field="RssAnon"):
+def resident(pid: int | str = "self", field: str = "RssAnon") -> int:
     """KiB that are a process's own: pages of shared memory it has mapped are not counted."""
     with open(f"/proc/{pid}/status") as lines:
         return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
-def descendants(pid):
+def descendants(pid: int | str) -> list[int]:
     found = []
     for thread in os.listdir(f"/proc/{pid}/task"):
         with open(f"/proc/{pid}/task/{thread}/children") as stream:
@@ -46,13 +50,13 @@ def descendants(pid):
     return found
 
 
-def pss(pid):
+def pss(pid: int | str) -> float:
     """MiB, shared pages divided among those who share them."""
     with open(f"/proc/{pid}/smaps_rollup") as lines:
         return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("Pss:"))
 
 
-def idle(before, seconds):
+def idle(before: float, seconds: float) -> dict[str, float]:
     """What this process gained and its descendants: MiB, and per cent of one processor."""
     time.sleep(1.5)
     pids = [os.getpid(), *descendants(os.getpid())]
@@ -62,7 +66,7 @@ def idle(before, seconds):
     return {"memory": sum(map(pss, pids)) - before, "cpu": 100 * cpu, "processes": len(pids) - 1}
 
 
-def _on_cpu(pid):
+def _on_cpu(pid: int | str) -> int:
     total = 0
     for thread in os.listdir(f"/proc/{pid}/task"):
         try:
@@ -73,11 +77,11 @@ def _on_cpu(pid):
     return total
 
 
-def answer(value):
+def answer(value: Any) -> None:
     print("= " + json.dumps(value), flush=True)
 
 
-def serve(questions):
+def serve(questions: Mapping[str, Callable[..., Any]]) -> None:
     """Say that we are ready, then answer until standard input ends."""
     answer(True)
     for line in sys.stdin:

@@ -1,20 +1,23 @@
 """Ray's way to the first result of a project: ``cold_on_ray.py REQUIREMENT…`` in the project's directory."""
 
+from __future__ import annotations
+
 import shutil
 import sys
 import tempfile
+from typing import Any
 
 import ray
 
 
 @ray.remote
-def work():
+def work() -> Any:
     import work_of_bench
 
     return work_of_bench.work()
 
 
-def main():
+def main() -> None:
     directory = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a socket's path must be short
     try:
         runtime = {"uv": sys.argv[1:], "working_dir": "."}

@@ -1,17 +1,21 @@
 """Executors of the standard library and of loky: ``executors.py ProcessPool|loky``."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import os
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 from _serve import idle, latency, noop, pss, serve, throughput
 
 BEFORE = pss(os.getpid())
 
 
-def executor(name, method=None):
+def executor(name: str, method: str | None = None) -> Any:
     if name == "loky":
         from loky import ProcessPoolExecutor
 
@@ -22,13 +26,13 @@ def executor(name, method=None):
     return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context(method))
 
 
-def idle_with_two(name, seconds):
+def idle_with_two(name: str, seconds: float) -> dict[str, float]:
     with executor(name, "spawn") as pool:
         [one.result() for one in [pool.submit(noop, 1, 2) for _ in range(100)]]
         return idle(BEFORE, seconds)
 
 
-def new_worker(times):
+def new_worker(times: int) -> float:
     """Milliseconds until a pool of one, from a fork server that is there, has answered for the first time."""
     taken = []
     for _ in range(times + 1):
@@ -39,12 +43,12 @@ def new_worker(times):
     return sorted(taken[1:])[times // 2] * 1e3
 
 
-def main():
+def main() -> None:
     name = sys.argv[1]
     with contextlib.ExitStack() as stack:
 
         @functools.cache
-        def submit():
+        def submit() -> Any:
             pool = stack.enter_context(executor(name))
             [one.result() for one in [pool.submit(noop, 1, 2) for _ in range(100)]]
             return functools.partial(pool.submit, noop, 1, 2)
@@ -59,7 +63,7 @@ def main():
         )
 
 
-def one_call(submit):
+def one_call(submit: Callable[[], Any]) -> Callable[[], object]:
     return lambda: submit().result()
 
 

@@ -1,5 +1,7 @@
 """What the machine itself allows, with nothing of ours in between."""
 
+from __future__ import annotations
+
 import gc
 import os
 import pickle
@@ -8,7 +10,9 @@ import statistics
 import struct
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future
+from typing import Any
 
 from _serve import latency, noop, resident, serve
 
@@ -21,14 +25,14 @@ class Answer:
 
     __slots__ = ("value",)
 
-    def set_result(self, value):
+    def set_result(self, value: Any) -> None:
         self.value = value
 
-    def result(self):
+    def result(self) -> Any:
         return self.value
 
 
-def _fork(work):
+def _fork(work: Callable[[socket.socket], None]) -> Any:
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if not pid:
@@ -41,18 +45,18 @@ def _fork(work):
     return ours, pid
 
 
-def _echo(sock):
+def _echo(sock: socket.socket) -> None:
     buffer = bytearray(1 << 16)
     while count := sock.recv_into(buffer):
         sock.send(memoryview(buffer)[:count])
 
 
-def ping_pong(calls):
+def ping_pong(calls: int) -> float:
     """Median microseconds of one framed round trip over a blocking socket pair."""
     sock, pid = _fork(_echo)
     buffer, body, size = bytearray(1 << 16), b"x" * 28, HEADER.size + 28
 
-    def call():
+    def call() -> Any:
         sock.send(HEADER.pack(1, 0, 0, 7, 28) + body)
         assert sock.recv_into(buffer) == size
         HEADER.unpack_from(buffer)
@@ -64,7 +68,7 @@ def ping_pong(calls):
         os.waitpid(pid, 0)
 
 
-def _frames(sock, rest):
+def _frames(sock: socket.socket, rest: bytes) -> Any:
     """All whole frames of one read, and what is left over."""
     data = rest + sock.recv(1 << 18)
     if len(data) == len(rest):
@@ -79,7 +83,7 @@ def _frames(sock, rest):
     return found, data[at:]
 
 
-def _work(sock):
+def _work(sock: socket.socket) -> None:
     rest = b""
     while True:
         frames, rest = _frames(sock, rest)
@@ -92,7 +96,7 @@ def _work(sock):
         sock.sendall(b"".join(out))
 
 
-def coalescing(tasks, bare=False, workers=2):
+def coalescing(tasks: int, bare: bool = False, workers: int = 2) -> dict[str, float]:
     """Many calls, pickled, framed, gathered, run by two workers: cost in microseconds, bytes a task.
 
     A call gives a `concurrent.futures.Future`, as an engine would hand it out; ``bare`` does with a slot.
@@ -103,8 +107,9 @@ def coalescing(tasks, bare=False, workers=2):
     before = resident()
     begun = time.perf_counter()
     rests = [b""] * workers
-    flying = deque()
-    answers, sent, turn = [], 0, 0
+    flying: deque[tuple[int, int]] = deque()
+    answers: list[Any] = []
+    sent = turn = 0
     while sent < tasks or flying:
         while sent < tasks and len(flying) < 2 * workers:
             some = range(sent, min(sent + FRAMES, tasks))
@@ -136,7 +141,7 @@ def coalescing(tasks, bare=False, workers=2):
     return {"cost": taken / tasks * 1e6, "bytes": grown * 1024 / tasks}
 
 
-def copy(mebibytes, times):
+def copy(mebibytes: int, times: int) -> float:
     """Seconds of one copy into shared memory, by write()."""
     source = memoryview(bytearray(b"\1") * (mebibytes << 20))
     taken = []
@@ -147,7 +152,7 @@ def copy(mebibytes, times):
     return statistics.median(taken)
 
 
-def _written(source):
+def _written(source: memoryview) -> None:
     """A shared-memory file's descriptor, closed by the caller; here at once, as only the copy is measured."""
     with open(os.memfd_create("limit"), "wb", buffering=0) as target:
         at = 0
@@ -155,7 +160,7 @@ def _written(source):
             at += target.write(source[at:])
 
 
-def sums(mebibytes, count, times):
+def sums(mebibytes: int, count: int, times: int) -> float:
     """Seconds of one copy into shared memory, and of so many sums by two processes that each map it once."""
     import mmap
 
@@ -167,7 +172,8 @@ def sums(mebibytes, count, times):
         begun = time.perf_counter()
         descriptor = os.memfd_create("limit")
         with open(descriptor, "wb", buffering=0, closefd=False) as target:
-            view, at = memoryview(array).cast("B"), 0
+            view = memoryview(array).cast("B")  # type: ignore[arg-type]  # numpy says so from Python 3.12 on
+            at = 0
             while at < len(view):
                 at += target.write(view[at:])
         pids = []

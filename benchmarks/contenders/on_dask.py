@@ -1,6 +1,9 @@
 """Dask: an actor for single calls, tasks for many."""
 
+from __future__ import annotations
+
 import os
+from typing import Any
 
 from _serve import idle, latency, noop, pss, serve, throughput
 
@@ -8,11 +11,11 @@ BEFORE = pss(os.getpid())
 
 
 class Actor:
-    def call(self, a, b):
+    def call(self, a: int, b: int) -> Any:
         return a + b
 
 
-def main():
+def main() -> None:
     from dask.distributed import Client
 
     options = {"dashboard_address": None, "local_directory": os.environ["BENCH_SCRATCH"]}

@@ -1,10 +1,13 @@
 """Ray: actors, as these are faster than its tasks."""
 
+from __future__ import annotations
+
 import os
 import shutil
 import statistics
 import tempfile
 import time
+from typing import Any
 
 from _serve import idle, latency, pss, resident, serve, throughput
 
@@ -15,21 +18,21 @@ import ray  # noqa: E402  what the client costs is counted from here
 
 @ray.remote
 class Actor:
-    def call(self, a, b):
+    def call(self, a: int, b: int) -> Any:
         return a + b
 
-    def make(self, mebibytes):
+    def make(self, mebibytes: int) -> None:
         import numpy
 
         self.array = numpy.ones(mebibytes << 17)
 
-    def give(self):
+    def give(self) -> Any:
         return self.array
 
-    def first(self, array):
+    def first(self, array: Any) -> float:
         return float(array[0])
 
-    def total(self, array):
+    def total(self, array: Any) -> float:
         return float(array.sum())
 
 
@@ -38,14 +41,14 @@ class Reference:
 
     __slots__ = ("ref",)
 
-    def __init__(self, ref):
+    def __init__(self, ref: Any) -> None:
         self.ref = ref
 
-    def result(self):
+    def result(self) -> Any:
         return ray.get(self.ref)
 
 
-def give(actors, mebibytes, times):
+def give(actors: Any, mebibytes: int, times: int) -> Any:
     ray.get(actors[0].make.remote(mebibytes))
     taken, before = [], resident()
     grown = 0
@@ -59,7 +62,7 @@ def give(actors, mebibytes, times):
     return {"seconds": statistics.median(taken), "grown": grown / 1024}
 
 
-def hand_over(actors, mebibytes, times):
+def hand_over(actors: Any, mebibytes: int, times: int) -> float:
     ray.get([actors[0].make.remote(mebibytes), actors[1].make.remote(1)])
     taken = []
     for _ in range(times):
@@ -69,7 +72,7 @@ def hand_over(actors, mebibytes, times):
     return statistics.median(taken)
 
 
-def readers(actors, mebibytes, count, times):
+def readers(actors: Any, mebibytes: int, count: int, times: int) -> float:
     import numpy
 
     array = numpy.ones(mebibytes << 17)
@@ -83,7 +86,7 @@ def readers(actors, mebibytes, count, times):
     return statistics.median(taken)
 
 
-def main():
+def main() -> None:
     directory = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a socket's path must be short
     ray.init(
         num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", _temp_dir=directory, object_store_memory=6 << 30

@@ -1,12 +1,16 @@
 """Ours, through the public door: `flamepy.Runner` on the local engine."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import gc
 import os
 import statistics
 import time
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from _serve import idle, latency, noop, pss, resident, serve, throughput
 
@@ -18,27 +22,27 @@ from flamepy import Runner  # noqa: E402  what the client costs is counted from 
 class Holder:
     """Keeps an array, as an actor would."""
 
-    def make(self, mebibytes):
+    def make(self, mebibytes: int) -> None:
         import numpy
 
         self.array = numpy.ones(mebibytes << 17)
 
-    def give(self):
+    def give(self) -> Any:
         return self.array
 
-    def first(self, array):
+    def first(self, array: Any) -> float:
         return float(array[0])
 
 
-def total(array):
+def total(array: Any) -> float:
     return float(array.sum())
 
 
-def one_call(service):
+def one_call(service: Any) -> Callable[[], object]:
     return lambda: service(1, 2).get()
 
 
-def pending(service, tasks):
+def pending(service: Any, tasks: int) -> dict[str, float]:
     """Microseconds a task, and what a task costs the client in bytes, its answer included."""
     gc.collect()
     before = resident()
@@ -51,7 +55,7 @@ def pending(service, tasks):
     return {"cost": taken / tasks * 1e6, "bytes": (max(high, resident()) - before) * 1024 / tasks}
 
 
-def give(rr, mebibytes, times):
+def give(rr: Runner, mebibytes: int, times: int) -> Any:
     """Seconds until an array that a worker holds is in the client, and what the client grew by in MiB."""
     holder = rr.service(Holder)
     holder.make(mebibytes).get()
@@ -68,7 +72,7 @@ def give(rr, mebibytes, times):
     return {"seconds": statistics.median(taken), "grown": grown / 1024}
 
 
-def hand_over(rr, mebibytes, times):
+def hand_over(rr: Runner, mebibytes: int, times: int) -> float:
     """Seconds until a worker has read what another one returned."""
     source, target = rr.service(Holder), rr.service(Holder)
     source.make(mebibytes).get()
@@ -83,7 +87,7 @@ def hand_over(rr, mebibytes, times):
     return statistics.median(taken)
 
 
-def readers(rr, mebibytes, count, times):
+def readers(rr: Runner, mebibytes: int, count: int, times: int) -> float:
     """Seconds to put an array and have it summed so many times."""
     import numpy
 
@@ -102,7 +106,7 @@ def readers(rr, mebibytes, count, times):
     return statistics.median(taken)
 
 
-def new_worker(rr, times):
+def new_worker(rr: Runner, times: int) -> float:
     """Milliseconds until a function on a worker of its own has answered for the first time."""
     taken = []
     for _ in range(times):
@@ -113,24 +117,24 @@ def new_worker(rr, times):
     return sorted(taken)[len(taken) // 2] * 1e3
 
 
-def idle_with_two(rr, seconds):
+def idle_with_two(rr: Runner, seconds: float) -> dict[str, float]:
     with rr.service(noop, warmup=2, min_instances=2) as service:
         [one.get() for one in [service(1, 2) for _ in range(100)]]
         return idle(BEFORE, seconds)
 
 
-def main():
+def main() -> None:
     with contextlib.ExitStack() as stack:
         rr = stack.enter_context(Runner("bench", package=False, logs="none"))
 
         @functools.cache
-        def service():
+        def service() -> Any:
             made = rr.service(noop)
             made(1, 2).get()
             return made
 
         @functools.cache
-        def arrays():
+        def arrays() -> Any:
             import numpy
 
             wanted = [f"numpy=={numpy.__version__}"]

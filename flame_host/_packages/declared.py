@@ -11,10 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from flame_host._packages.reading import head_of, read_toml
+from flame_host._packages.reading import head_of, is_below, read_toml, takes_long
 from flame_host._packages.tables import at, strings
 from flame_host.api import ConfigError
 
+_NAME = r"(?i)[A-Z0-9](?:[A-Z0-9._-]{0,200}[A-Z0-9])?"
 COMPILED_BACKENDS = ("maturin", "scikit_build_core", "mesonpy")
 
 
@@ -49,12 +50,22 @@ class Declaration:
 
     @property
     def name(self) -> str:
-        return canonical(str((self.project or {}).get("name", "")))
+        """It names directories of ours, too.
+
+        Raises:
+            ConfigError: it is no name of a distribution.
+        """
+        name = (self.project or {}).get("name", "")
+        if name and (not isinstance(name, str) or not re.fullmatch(_NAME, name)):
+            raise ConfigError(
+                f"pyproject.toml [project] name is {name!r:.200}", hint="letters, digits, and between them hyphens, dots and underscores"
+            )
+        return canonical(name)
 
     @property
     def is_package(self) -> bool:
         """Whether ``uv run`` would install it, so that its metadata is there."""
-        return bool(self.uv.get("package", "build-system" in self.table)) and self.project is not None
+        return bool(self.uv.get("package", "build-system" in self.table)) and self.project is not None and bool(self.name)
 
     @property
     def dynamic(self) -> set[str]:
@@ -127,6 +138,8 @@ class Declaration:
         tool = at(self.table, "tool")
         hatch = at(tool, "hatch", "version")
         if "path" in hatch:
+            if "pattern" in hatch:
+                takes_long()
             pattern = str(hatch.get("pattern") or r'(?i)^(?:__version__|VERSION)(?:: str)? *= *([\'"])v?(?P<version>.+?)\1')
             return self._searched(str(hatch["path"]), pattern)
         setuptools = at(tool, "setuptools", "dynamic", "version")
@@ -159,8 +172,8 @@ class Declaration:
 
     def _text(self, name: str) -> str:
         try:
-            return head_of(self.directory / name)
-        except (OSError, ValueError):  # not there, or no path
+            return head_of(self.directory / name) if is_below(self.directory / name) else ""
+        except (OSError, ValueError, RuntimeError):  # not there, or no path
             return ""
 
     def _searched(self, name: str, pattern: str) -> str:
@@ -177,7 +190,8 @@ class Declaration:
             for end in (".py", "/__init__.py"):
                 text = self._text(f"{source}/{module.replace('.', '/')}{end}")
                 for node in _statements(text):
-                    names = [ast.unparse(target) for target in node.targets] if isinstance(node, ast.Assign) else []
+                    targets = node.targets if isinstance(node, ast.Assign) else []
+                    names = [target.id for target in targets if isinstance(target, ast.Name)]
                     if attribute in names and isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
                         return str(node.value.value)
         return ""

@@ -26,7 +26,7 @@ from flame_host import api
 from flame_host._packages import seals
 from flame_host._private import is_ours_alone, make_private
 from flame_host.api import ConfigError, FlameError, ProvisionError
-from flame_host.api.models import is_digest
+from flame_host.api.packages import is_digest
 
 _MOST_TRASH = 4  # directories that wait to be deleted
 _LOOK_AGAIN = 0.01  # seconds between looks at what another process is building

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from flame_host._packages.neighbours import path_of_url, split_requirement
-from flame_host._packages.reading import text_of
+from flame_host._packages.reading import text_of, without_extras
 
 _INCLUDE = r"(?:-r|-c|--requirement|--constraint)(?:\s+|=)?(?P<path>\S.*)"
 _EDITABLE = r"(?:-e|--editable)(?:\s+|=)(?P<path>\S.*)"
@@ -47,7 +47,7 @@ def named_paths(line: str, directory: Path) -> Iterator[Path]:
     """The paths one requirement names."""
     option = re.fullmatch(_EDITABLE, line) or re.fullmatch(_LINKS, line)
     if option:
-        target = re.sub(r"\[[^\]]*\]$", "", _unquoted(option["path"]).partition("#")[0])
+        target = without_extras(_unquoted(option["path"]).partition("#")[0])
         path = path_of_url(target, directory)
         if path is not None:
             yield path
@@ -57,7 +57,7 @@ def named_paths(line: str, directory: Path) -> Iterator[Path]:
     name, _, target = split_requirement(line)
     if not target:
         bare = line.partition(" ")[0].partition(";")[0].partition("#")[0]
-        plain = re.sub(r"\[[^\]]*\]$", "", bare)
+        plain = without_extras(bare)
         if "/" in plain or plain.endswith(_ARCHIVES) or plain in (".", ".."):
             target = plain
     path = path_of_url(target.partition(" ")[0], directory) if target else None

@@ -40,21 +40,28 @@ def check_listing(files: Iterable[str], links: Mapping[str, str], limits: Limits
             f"{len(plain)} files are more than the {limits.members} of a package", hint="leave data out: [tool.flame] exclude"
         )
     for name, target in links.items():
-        _check_link(name, target, directories, plain)
+        _check_link(name, target, directories, plain, links)
 
 
-def _check_link(name: str, target: str, directories: set[str], plain: set[str]) -> None:
+def _check_link(name: str, target: str, directories: set[str], plain: set[str], links: Mapping[str, str]) -> None:
     steps = name.split("/")[:-1]
     for component in target.rstrip("/").split("/"):
-        if "/".join(steps) not in directories:
+        through = "/".join(steps)
+        if through in links:
             raise PackageError(f"the link {name} to {target} leads through another link", hint=f"link to the place itself, {_OUT}")
+        if through not in directories:
+            raise _leads_nowhere(name, "/".join((*steps, component)))
         if component == "..":
             steps = steps[:-1]
         elif component != ".":
             steps.append(component)
     reached = "/".join(steps)
     if reached not in directories and reached not in plain:
-        raise PackageError(
-            f"the link {name} leads to {reached}, which is not in the package: it is left out by an ignore file, or an empty directory",
-            hint=f"take that in with [tool.flame] include, {_OUT}",
-        )
+        raise _leads_nowhere(name, reached)
+
+
+def _leads_nowhere(name: str, place: str) -> PackageError:
+    return PackageError(
+        f"the link {name} leads to {place}, which is not in the package: it is left out by an ignore file, or an empty directory",
+        hint=f"take that in with [tool.flame] include, {_OUT}",
+    )

@@ -6,22 +6,30 @@ Written from their declarations, as an editable installation would: name, versio
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from flame_host._packages.declared import Declaration, canonical
 from flame_host._packages.seals import PLACE
+from flame_host._packages.tables import at, strings
 
 
 def write_metadata(tree: Path, here: Mapping[str, Declaration], recorded: Mapping[str, str]) -> bool:
     """One ``dist-info`` for each project whose version is known; says whether there is any."""
+    place = tree / PLACE
+    if place.is_symlink() or place.is_file():  # the name is ours, whatever a package has there
+        place.unlink()
+    elif place.is_dir():
+        shutil.rmtree(place)
+    versions = {name: _normalised(declaration.version(recorded)) for name, declaration in here.items()}
     written = False
-    for declaration in here.values():
-        version = _normalised(declaration.version(recorded))
+    for name, version in versions.items():
+        declaration = here[name]
         if not version:
             continue
-        info = tree / PLACE / f"{canonical(declaration.name).replace('-', '_')}-{version}.dist-info"
+        info = place / f"{canonical(declaration.name).replace('-', '_')}-{version}.dist-info"
         info.mkdir(parents=True, exist_ok=True)
         project = declaration.project or {}
         (info / "METADATA").write_text("\n".join(_headers(project, version)) + "\n", encoding="utf-8")
@@ -42,7 +50,7 @@ def _normalised(version: str) -> str:
 
     try:
         return str(Version(version)) if version else ""
-    except InvalidVersion:
+    except (InvalidVersion, ValueError):  # the second: a number longer than Python takes
         return ""
 
 
@@ -54,21 +62,22 @@ def _headers(project: Mapping[str, Any], version: str) -> Iterator[str]:
         yield f"Summary: {' '.join(str(project['description']).split())}"
     if project.get("requires-python"):
         yield f"Requires-Python: {project['requires-python']}"
-    for requirement in project.get("dependencies", ()):
+    for requirement in strings(project.get("dependencies", []), "[project] dependencies"):
         yield f"Requires-Dist: {requirement}"
-    for extra, requirements in project.get("optional-dependencies", {}).items():
+    for extra, requirements in at({"project": project}, "project", "optional-dependencies").items():
         yield f"Provides-Extra: {extra}"
-        for requirement in requirements:
+        for requirement in strings(requirements, f"[project.optional-dependencies] {extra}"):
             wanted, _, marker = str(requirement).partition(";")
             condition = f"({marker.strip()}) and extra == '{extra}'" if marker.strip() else f"extra == '{extra}'"
             yield f"Requires-Dist: {wanted.strip()} ; {condition}"
 
 
 def _entry_points(project: Mapping[str, Any]) -> Iterator[str]:
+    table = {"project": project}
     groups = {
-        "console_scripts": project.get("scripts", {}),
-        "gui_scripts": project.get("gui-scripts", {}),
-        **project.get("entry-points", {}),
+        "console_scripts": at(table, "project", "scripts"),
+        "gui_scripts": at(table, "project", "gui-scripts"),
+        **{group: at(table, "project", "entry-points", group) for group in at(table, "project", "entry-points")},
     }
     for group, entries in groups.items():
         if entries:

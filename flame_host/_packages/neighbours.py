@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from flame_host._packages.declared import Declaration, canonical
+from flame_host._packages.reading import takes_long
 from flame_host._packages.tables import at, strings
 from flame_host.api import ConfigError
 
@@ -169,6 +170,8 @@ def _patterns(table: Mapping[str, Any], name: str) -> list[str]:
     """Below the workspace, as uv has it: what leads elsewhere would have us walk through somebody else's files."""
     patterns = strings(table.get(name, []), f"[tool.uv.workspace] {name}")
     for pattern in patterns:
+        if pattern.count("**") > 1:
+            takes_long()
         if not pattern or pattern.startswith("/") or ".." in Path(pattern).parts or "\0" in pattern:
             raise ConfigError(f"pyproject.toml [tool.uv.workspace] {name}: {pattern!r:.200} does not lie below the workspace")
     return patterns

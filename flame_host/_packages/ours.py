@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions, version
 from pathlib import Path
@@ -12,6 +13,8 @@ from flame_host._packages.reading import text_of
 from flame_host.api import ConfigError, InstallError
 
 CLIENT = "flame-host-sdk"
+_MODULE = re.compile(r"^flamepy(/|\.py,)", re.MULTILINE)
+"""A line of a RECORD with a file of that module."""
 
 
 def without_ours(requirements: Sequence[str]) -> tuple[str, ...]:
@@ -84,12 +87,12 @@ def _is_installed(name: str) -> bool:
 def refuse_strangers(environment: Path) -> None:
     """An environment with a ``flamepy`` that is not this project's would run that in place of it."""
     for packages in environment.glob("lib/python*/site-packages"):
-        if not (packages / "flamepy").is_dir():
+        if not (packages / "flamepy").exists() and not (packages / "flamepy.py").exists():
             continue
         for info in sorted(packages.glob("*.dist-info")):
             name, _, its_version = info.name.removesuffix(".dist-info").rpartition("-")
             record = info / "RECORD"
-            if name.replace("_", "-") != CLIENT and record.is_file() and "flamepy/__init__.py" in record.read_text(errors="replace"):
+            if name.replace("_", "-") != CLIENT and record.is_file() and _MODULE.search(record.read_text(errors="replace")):
                 raise InstallError(
                     f"the module flamepy comes from the distribution {name} {its_version}, which is not this one's ({CLIENT})",
                     hint=f"take {name} out of the project's requirements; workers have flamepy without asking",

@@ -27,13 +27,15 @@ from flame_host._packages.files import FORMAT, FileStore
 from flame_host._packages.inputs import content_digest, listing_digest, named_paths, requirement_inputs
 from flame_host._packages.interpreters import existing, fingerprint, is_ours, spelled, version
 from flame_host._packages.ours import refuse_strangers, take_out_of, without_ours
-from flame_host._packages.project import Project, read_about, read_project
+from flame_host._packages.project import Project
 from flame_host._packages.seals import PLACE
+from flame_host._packages.survey import survey
 from flame_host._plugins.catalog import Catalog
 from flame_host._private import make_private
 from flame_host._settings import Settings
 from flame_host.api import (
     Application,
+    ConfigError,
     DigestMismatchError,
     Environment,
     Event,
@@ -70,7 +72,10 @@ class EnvironmentLease:
 class Provisioner:
     """Makes environments in one store. Safe to use from many threads and processes at once."""
 
-    def __init__(self, settings: Settings, catalog: Catalog, observe: Observe = lambda event: None) -> None:
+    def __init__(
+        self, settings: Settings, catalog: Catalog, observe: Observe = lambda event: None, *, foreign_clients: bool = False
+    ) -> None:
+        self._foreign_clients = foreign_clients
         self.store = ContentStore(settings.root)
         self.files = FileStore(settings.root, settings.limits)
         self._settings = settings
@@ -177,13 +182,8 @@ class Provisioner:
         return self._read(target)
 
     def _read(self, tree: Path) -> Mapping[str, Any]:
-        from flame_host._packages.metadata import write_metadata
-
-        project, reading = read_project(tree)
         self._made = True
-        facts = project.to_facts()
-        facts["metadata"] = write_metadata(tree, reading.here, read_about(tree).versions)
-        return facts
+        return survey(tree)
 
     # ------------------------------------------------------------------------------------------------ the environment
 
@@ -207,6 +207,7 @@ class Provisioner:
             outside=_digest_of_outside(project, extra, base),
             built=tree.path.name if tree is not None and needs.build else "",
             sources=[*self._settings.wheelhouse, listing_digest(self._settings.wheelhouse), self._settings.offline, builds],
+            **({"clients": "any"} if self._foreign_clients else {}),  # what has one is nothing for programs of ours
         )
 
         def install(target: Path) -> Mapping[str, Any]:
@@ -254,7 +255,8 @@ class Provisioner:
                 python = installer.install(request)
             finally:
                 self._tell("installed", application)
-            refuse_strangers(request.target)
+            if not self._foreign_clients:
+                refuse_strangers(request.target)
         in_front = put_on_path(request.target, tree.path / project.root) if needs.build and tree is not None else []
         (request.target / "plan.json").write_text(json.dumps(asdict(application.plan), indent=2) + "\n")
         requirements = [*needs.dependencies, *request.extra, *(path.name for path in needs.files)]
@@ -307,6 +309,11 @@ class Provisioner:
         if not wanted or is_ours(wanted):
             return Path(sys.executable)
         if os.sep in wanted:
+            if not application.python_version:
+                raise ConfigError(
+                    f"the package asks for the interpreter {wanted!r:.200} ({needs.origin}); a package may ask for a version only",
+                    hint='write a version into .python-version, or say  Runner(python_version="/path/of/python")',
+                )
             return existing(wanted)
         try:
             return installer.find_python(wanted)

@@ -1,15 +1,19 @@
 """Reading a package's own files within bounds: who wrote them may mean us harm.
 
 What is bounded is what parsing costs: bytes, parts of a dotted key (TOML readers take quadratic time and memory for those), nesting,
-lines of a script's header, files of requirements. Within the bounds every file is read in well under a second.
+lines of a script's header, files of requirements. `lightly` bounds it further, to what is read at once whoever wrote it; a package
+with more to read is read by a process that can be killed (`flame_host._packages.survey`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
 import sys
+from collections.abc import Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +26,57 @@ MOST_DOTS = 2_000_000
 MOST_NESTING = 100
 MOST_FILES = 50
 """Of requirements, each naming the next."""
+LIGHT_BYTES = 128 << 10
+"""Of all files together: most projects have a tenth of it, and it is parsed in a tenth of a second."""
+
+_left: ContextVar[int | None] = ContextVar("left", default=None)
+_top: ContextVar[Path | None] = ContextVar("top", default=None)
 
 _OPTION = re.compile(r"(?:(?P<name>-[rce])[\s=]*|(?P<long>--(?:requirement|constraint|editable))(?:=|\s)\s*)(?P<path>\S+)")
+
+
+class Heavy(Exception):
+    """Something may take its time; what it is does not matter."""
+
+
+@contextlib.contextmanager
+def lightly() -> Iterator[None]:
+    """Within, reading stops with `Heavy` before it does anything that may take long."""
+    token = _left.set(LIGHT_BYTES)
+    try:
+        yield
+    finally:
+        _left.reset(token)
+
+
+@contextlib.contextmanager
+def only_below(top: Path) -> Iterator[None]:
+    """Within, what a package's own files name is read below its top, see `is_below`."""
+    token = _top.set(top.resolve())
+    try:
+        yield
+    finally:
+        _top.reset(token)
+
+
+def is_below(path: Path) -> bool:
+    """Whether a file may be read that a package names; any, where it is the user's own project that is read."""
+    top = _top.get()
+    return top is None or path.resolve().is_relative_to(top)
+
+
+def takes_long() -> None:
+    """What follows is a stranger's to say how long it takes."""
+    if _left.get() is not None:
+        raise Heavy
+
+
+def _count(size: int) -> None:
+    left = _left.get()
+    if left is not None:
+        if size > left:
+            raise Heavy
+        _left.set(left - size)
 
 
 def text_of(path: Path, most: int = MOST_BYTES, errors: str = "strict") -> str:
@@ -37,6 +90,7 @@ def text_of(path: Path, most: int = MOST_BYTES, errors: str = "strict") -> str:
         raise ConfigError(f"{path.name} is no file")
     if status.st_size > most:
         raise ConfigError(f"{path.name} has {status.st_size} bytes; {most} are read", hint="is it what its name says?")
+    _count(status.st_size)
     try:
         return path.read_bytes().decode("utf-8-sig", errors)
     except UnicodeDecodeError as error:
@@ -45,8 +99,10 @@ def text_of(path: Path, most: int = MOST_BYTES, errors: str = "strict") -> str:
 
 def head_of(path: Path, most: int = MOST_BYTES) -> str:
     """The beginning of a file, which may be longer and any bytes at all."""
-    if not stat.S_ISREG(path.stat().st_mode):
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
         return ""
+    _count(min(status.st_size, most))
     with path.open("rb") as stream:
         return stream.read(most).decode("utf-8", "replace")
 
@@ -170,5 +226,13 @@ def _drawn_in(text: str) -> list[tuple[str, bool]]:
         if option is not None and "://" not in option["path"]:
             editable = (option["name"] or option["long"]) in ("-e", "--editable")
             path = option["path"].strip("\"'")
-            found.append((re.sub(r"\[[^\]]*\]$", "", path.partition("#")[0]) if editable else path, editable))
+            found.append((without_extras(path.partition("#")[0]) if editable else path, editable))
     return found
+
+
+def without_extras(target: str) -> str:
+    """``./directory[extra]`` is ``./directory``."""
+    if not target.endswith("]"):
+        return target
+    start = target.find("[", target.rfind("]", 0, -1) + 1)
+    return target[:start] if start >= 0 else target

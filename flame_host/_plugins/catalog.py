@@ -37,6 +37,17 @@ _KEYS = {
 }
 """Family → the attribute of a provider that holds the key, or keys, users type."""
 
+_PROTOCOLS: dict[str, type] = {
+    "stores": Store,
+    "archivers": Archiver,
+    "installers": Installer,
+    "serializers": Serializer,
+    "caches": Cache,
+    "engines": Engine,
+    "observers": Observer,
+    "deployers": Deployer,
+}
+
 _PREFERRED = ("tar.gz", "uv", "cloudpickle", "file", "local")
 """Where several would do and nothing was asked for, these come first: the host's defaults, then by name."""
 
@@ -120,18 +131,10 @@ class Catalog:
 
     def capabilities(self) -> Capabilities:
         """What this side can do, for `negotiate`."""
-        families = {}
-        for family in _KEYS:
-            entries = self._providers[family]
-            families[family] = tuple(
-                Capability(
-                    name=key,
-                    version=getattr(entries[key][0], "version", 1),
-                    traits=frozenset(getattr(entries[key][0], "traits", ())),
-                    distribution=entries[key][1].distribution,
-                )
-                for key in sorted(entries, key=_preference)
-            )
+        families = {
+            family: tuple(_capability(key, *entries[key]) for key in sorted(entries, key=_preference))
+            for family, entries in self._providers.items()
+        }
         return Capabilities(families, python=f"{sys.version_info.major}.{sys.version_info.minor}", platform=sysconfig.get_platform())
 
     def _find(self, family: str, key: str) -> object:
@@ -141,12 +144,26 @@ class Catalog:
         return entry[0]
 
 
+def _capability(key: str, provider: object, record: PluginRecord) -> Capability:
+    if isinstance(provider, Serializer):  # the one kind whose versions and traits are negotiated
+        return Capability(key, provider.version, frozenset(provider.traits), record.distribution)
+    return Capability(key, distribution=record.distribution)
+
+
 def _keys(family: str, provider: object) -> list[str]:
+    protocol = _PROTOCOLS[family]
+    if not isinstance(provider, protocol):
+        missing = sorted(name for name in _members(protocol) if name not in dir(provider))
+        raise TypeError(f"it has no {', '.join(missing)}, see flame_host.api.{protocol.__name__}")
     value = getattr(provider, _KEYS[family])
     keys = [value] if isinstance(value, str) else list(value)
     if not keys or not all(isinstance(key, str) and key for key in keys):
         raise TypeError(f"{_KEYS[family]} must be a non-empty string or several")
     return keys
+
+
+def _members(protocol: type) -> list[str]:
+    return [name for name in vars(protocol) if not name.startswith("_")]
 
 
 def _preference(key: str) -> tuple[int, str]:

@@ -17,7 +17,7 @@ from types import ModuleType
 
 import pluggy
 
-from flame_host import __version__
+from flame_host._version import __version__
 from flame_host.api import API_VERSION, ENTRY_POINT_GROUP, PluginError, distribution_of, near_name
 from flame_host.api import hookspecs as specs
 

@@ -39,7 +39,7 @@ class ObserverThread:
             try:
                 observer.observe(batch)
             except Exception:
-                _log.exception("observer %s failed and is not asked any more", getattr(observer, "name", observer))
+                _log.exception("observer %s failed and is not asked any more", observer.name)
                 self._observers.remove(observer)
 
     def _run(self) -> None:

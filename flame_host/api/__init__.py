@@ -3,6 +3,8 @@
 Nothing here imports anything but pluggy and the standard library.
 """
 
+from flame_host.api.buffers import Buffer, ObjectRef, Payload, Segment, buffer_size, buffer_view
+from flame_host.api.capabilities import Capabilities, Capability
 from flame_host.api.commands import last_lines, run_command
 from flame_host.api.deployment import Deployer, Release
 from flame_host.api.errors import (
@@ -42,57 +44,39 @@ from flame_host.api.errors import (
     WorkerError,
     WorkerStartError,
 )
+from flame_host.api.execution import EVENTS, Connection, Engine, HostServices, Lease, Observer, Session, Task
+from flame_host.api.formats import Archiver, Cache, Installer, ObjectStore, Serializer, Store
 from flame_host.api.hookspecs import API_VERSION, ENTRY_POINT_GROUP, hookimpl
-from flame_host.api.models import (
-    Application,
-    ApplicationState,
-    Buffer,
-    CallOptions,
-    Capabilities,
-    Capability,
+from flame_host.api.negotiation import Want, Wants, distribution_of, near_name, negotiate
+from flame_host.api.packages import (
     Environment,
-    Event,
     InstallRequest,
     Limits,
     LocalProject,
-    LogRecord,
     Member,
     MemberKind,
-    ObjectRef,
     PackageRef,
-    Payload,
-    Plan,
     ProjectNeeds,
     Requirements,
+)
+from flame_host.api.policy import check_format, decoders, denies, intersect_policies, parse_policy
+from flame_host.api.redaction import without_secrets
+from flame_host.api.requirements import requirements_file
+from flame_host.api.sessions import (
+    Application,
+    ApplicationState,
+    CallOptions,
+    Event,
+    LogRecord,
+    Plan,
     Resources,
-    Segment,
     SessionInfo,
     SessionSpec,
     SessionState,
     Shim,
     TaskState,
-    buffer_size,
-    buffer_view,
 )
-from flame_host.api.negotiation import Want, Wants, distribution_of, near_name, negotiate
-from flame_host.api.policy import check_format, decoders, denies, intersect_policies, parse_policy
-from flame_host.api.providers import (
-    Archiver,
-    Cache,
-    Connection,
-    Engine,
-    HostServices,
-    Installer,
-    Lease,
-    ObjectStore,
-    Observer,
-    Serializer,
-    Session,
-    Store,
-    Task,
-)
-from flame_host.api.redaction import without_secrets
-from flame_host.api.requirements import requirements_file
+from flame_host.api.whole_files import whole_file
 
 __all__ = [
     "API_VERSION",
@@ -116,6 +100,7 @@ __all__ = [
     "Deployer",
     "DigestMismatchError",
     "ENTRY_POINT_GROUP",
+    "EVENTS",
     "Engine",
     "Environment",
     "Event",
@@ -190,5 +175,6 @@ __all__ = [
     "parse_policy",
     "requirements_file",
     "run_command",
+    "whole_file",
     "without_secrets",
 ]

@@ -51,6 +51,7 @@ def run_command(
             env=environment,
             cwd=directory,
             start_new_session=True,
+            umask=0o077,  # what tools keep in the user's home and in temporary directories is nobody else's, either
         )
         try:
             code: int | None = process.wait(deadline)

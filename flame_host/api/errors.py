@@ -17,7 +17,7 @@
     │   ├── InterpreterNotFoundError
     │   └── InstallError         the installer failed; carries its log
     ├── SerializationError
-    │   ├── NotSerializableError     says which part cannot travel
+    │   ├── NotSerializableError     says which part cannot be serialized
     │   └── FormatNotAllowedError    the payload names a format the plan does not admit
     ├── CacheError
     │   ├── ObjectNotFoundError  (also KeyError)
@@ -35,10 +35,12 @@
     └── TaskError                the user's code ended in an unusual way
         ├── TaskTimeoutError     (also TimeoutError)
         ├── TaskExitError        the task called sys.exit
-        └── RemoteError          the task's exception, when its own type cannot travel
+        └── RemoteError          the task's exception, when its own type cannot be serialized
 
 An error says what happened, then what to do (``hint``); facts are attributes. ``stage``, ``provider`` and ``application`` are
 filled in once, at the boundary where they are known (see `FlameError.locate`).
+
+Longer than 300 lines: one tree in one place, so that nobody adds a second error for what has one.
 """
 
 from __future__ import annotations
@@ -296,7 +298,7 @@ class SerializationError(FlameError):
 
 
 class NotSerializableError(SerializationError):
-    """A value cannot travel.
+    """A value cannot be serialized.
 
     Attributes:
         path: the part at fault, as an expression: ``"self.lock"``, ``"args[0]['x']"``.
@@ -394,7 +396,7 @@ class TaskExitError(TaskError):
 
 
 class RemoteError(TaskError):
-    """An exception raised by the task whose own type cannot travel.
+    """An exception raised by the task whose own type cannot be serialized.
 
     Attributes:
         type_name: its qualified type, ``"package.module.Name"``.

@@ -6,23 +6,37 @@ import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from flame_host.api.capabilities import Capabilities, Capability
 from flame_host.api.errors import NegotiationError, Problem
-from flame_host.api.models import Capabilities, Capability, Plan
 from flame_host.api.policy import denies, parse_policy
+from flame_host.api.sessions import Plan
 
 REST = "*"
 """As the last name of a list: "and whatever else both sides have"."""
 
 _DISTRIBUTIONS = {
-    "stores": {"file": "flame-fetch-file", "http": "flame-fetch-http", "https": "flame-fetch-http", "s3": "flame-fetch-s3"},
+    "stores": {
+        "file": "flame-fetch-file",
+        "http": "flame-fetch-http",
+        "https": "flame-fetch-http",
+        "s3": "flame-fetch-s3",
+        "grpc": "flame-cache-flight",
+        "grpcs": "flame-cache-flight",
+    },
     "archivers": {
         **dict.fromkeys(("tar", "tar.gz", "tar.bz2", "tar.xz"), "flame-archive-tar"),
         "zip": "flame-archive-zip",
     },
     "installers": {"uv": "flame-install-uv", "pip": "flame-install-pip"},
     "serializers": {"cloudpickle": "flame-serialize-cloudpickle", "msgpack": "flame-serialize-msgpack"},
-    "caches": {"local": "flame-cache-local"},
-    "engines": {"local": "flame-host", "inline": "flame-host", "ray": "flame-engine-ray"},
+    "caches": {"local": "flame-cache-local", "flight": "flame-cache-flight"},
+    "engines": {
+        "local": "flame-host",
+        "inline": "flame-host",
+        "http": "flame-engine-flame",
+        "https": "flame-engine-flame",
+        "ray": "flame-engine-ray",
+    },
     "deployers": {"directory": "flame-host-sdk"},
 }
 """What brings the names we know of, and nothing else: to advise a name made of a typing error would be to advise a stranger's code."""

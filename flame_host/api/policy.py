@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from flame_host.api.errors import ConfigError, FormatNotAllowedError
-from flame_host.api.models import Plan
-from flame_host.api.providers import Serializer
+from flame_host.api.formats import Serializer
+from flame_host.api.sessions import Plan
 
 ALLOW, DENY = "allow", "deny"
 KEYS = ("pickle", "builds")
@@ -29,7 +29,8 @@ def parse_policy(value: object, origin: str = "policy") -> dict[str, str]:
     if value is None:
         return {}
     if isinstance(value, str):
-        pairs: list[tuple[Any, Any]] = [item.partition("=")[::2] for item in value.split(",") if item.strip()]
+        said = [item.partition("=") for item in value.split(",") if item.strip()]
+        pairs: list[tuple[Any, Any]] = [(name, word) for name, _, word in said]
     elif isinstance(value, Mapping):
         pairs = list(value.items())
     else:

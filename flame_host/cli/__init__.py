@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 
-from flame_host import __version__
+from flame_host._version import __version__
 from flame_host.api import API_VERSION
 from flame_host.cli import doctor as doctor_checks
-from flame_host.cli import env, output, plugins
+from flame_host.cli import env, output, plugins, server
 
 app = typer.Typer(
     name="flame-host",
@@ -51,12 +51,8 @@ def doctor(context: typer.Context, json: plugins.Json = False) -> None:
     doctor_checks.show(list(doctor_checks.host_checks(plugins.host(context))), json)
 
 
-@app.command()
-def serve() -> None:
-    """Serve a Flame executor manager, which says where in FLAME_INSTANCE_ENDPOINT; the same as  python -m flame_host."""
-    from flame_host.__main__ import main as serve_host
-
-    sys.exit(serve_host())
+app.command()(server.serve)
+app.command()(server.status)
 
 
 @app.command()

@@ -13,7 +13,8 @@ from functools import partial
 
 import typer
 
-from flame_host import Host, __version__
+from flame_host import Host
+from flame_host._version import __version__
 from flame_host.api import FlameError, Installer
 from flame_host.api.negotiation import FAMILIES
 from flame_host.cli.output import FAILED, print_json

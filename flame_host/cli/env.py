@@ -5,10 +5,7 @@ The client mounts the same application as ``flame env``.
 
 from __future__ import annotations
 
-import json
-import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -17,10 +14,9 @@ from flame_host._packages.directories import EntryInfo
 from flame_host._packages.stock import Stock
 from flame_host._settings import load_settings
 from flame_host.api import ConfigError
+from flame_host.cli.output import STYLE, print_json, table, timestamp
 
-app = typer.Typer(
-    help="What the host keeps on this machine: environments, trees, packages, working directories, logs.", no_args_is_help=True
-)
+app = typer.Typer(help="What the host keeps on this machine: environments, trees, packages, working directories, logs.", **STYLE)
 
 _DAY = 86_400.0
 _JSON = typer.Option(False, "--json", help="Machine-readable.")
@@ -31,9 +27,9 @@ def list_entries(as_json: bool = _JSON) -> None:
     """Everything with its size, last use, and whether it is in use; then the sums by kind."""
     entries = sorted(_stock().entries(), key=lambda entry: (entry.kind, -entry.last_use))
     if as_json:
-        _print_json([_facts(entry) for entry in entries])
+        print_json({"entries": [_metadata(entry) for entry in entries]})
         return
-    print_table(("KIND", "KEY", "SIZE", "LAST USE", "STATE", "FOR"), [_row(entry) for entry in entries])
+    table(("KIND", "KEY", "SIZE", "LAST USE", "STATE", "FOR"), [_row(entry) for entry in entries])
     for kind in dict.fromkeys(entry.kind for entry in entries):
         own = [entry for entry in entries if entry.kind == kind]
         print(f"{kind + ':':<9} {len(own):>5}, {_bytes(sum(entry.size for entry in own))}")
@@ -43,11 +39,11 @@ def list_entries(as_json: bool = _JSON) -> None:
 @app.command()
 def show(key: str = typer.Argument(help="The key, or an unambiguous beginning of it."), as_json: bool = _JSON) -> None:
     """All that is known about one directory."""
-    facts = _facts(_one(key))
+    metadata = _metadata(_one(key))
     if as_json:
-        _print_json(facts)
+        print_json({"entry": metadata})
         return
-    for name, value in facts.items():
+    for name, value in metadata.items():
         print(f"{name + ':':<12} {', '.join(map(str, value)) if isinstance(value, list) else value}")
 
 
@@ -63,19 +59,11 @@ def prune(
     since = time.time() + _DAY if everything else time.time() - older_than * _DAY
     removed = _stock().prune(since, dry_run=dry_run)
     if as_json:
-        _print_json([_facts(entry) for entry in removed])
+        print_json({"removed": [_metadata(entry) for entry in removed], "dry_run": dry_run})
         return
     for entry in removed:
         print(f"{'would remove' if dry_run else 'removed'} {entry.kind}/{entry.key} ({_bytes(entry.size)})")
     print(f"{_bytes(sum(entry.size for entry in removed))} {'would be freed' if dry_run else 'freed'}")
-
-
-def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as their widest cell; the last one is not padded."""
-    lines = [head, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head) - 1)]
-    for line in lines:
-        print("  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[-1]]).rstrip())
 
 
 def _stock() -> Stock:
@@ -92,13 +80,13 @@ def _one(key: str) -> EntryInfo:
     raise ConfigError(f"{key!r} begins {len(found)} keys: {', '.join(entry.key for entry in found)}", hint="write more of it")
 
 
-def _facts(entry: EntryInfo) -> dict[str, Any]:
+def _metadata(entry: EntryInfo) -> dict[str, Any]:
     return {
         "kind": entry.kind,
         "key": entry.key,
         "path": str(entry.path),
         "size": entry.size,
-        "last_use": entry.last_use,
+        "last_use": timestamp(entry.last_use),
         "in_use": entry.in_use,
         "complete": entry.complete,
         **{name: value for name, value in entry.facts.items() if name in ("application", "installer", "python", "version", "requirements")},
@@ -125,8 +113,3 @@ def _age(seconds: float) -> str:
         if seconds < limit:
             return f"{max(0, seconds) / length:.0f} {unit} ago"
     return f"{seconds / _DAY:.0f} days ago"
-
-
-def _print_json(value: object) -> None:
-    json.dump(value, sys.stdout, indent=2)
-    print()

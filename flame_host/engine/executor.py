@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flame_host.api import Task, WorkerStartError
 from flame_host.engine.link import Link
+from flame_host.engine.loop import weakly
 from flame_host.engine.outbox import Sending
 from flame_host.engine.shares import Share
 from flame_host.worker.process import WorkerExit
@@ -112,7 +113,7 @@ class Executor(Link):
             self._problem = error
             process.kill()
             return
-        self.session.later(self.session.start_timeout, self._start_is_overdue)
+        self.session.later(self.session.start_timeout, weakly(self._start_is_overdue))
 
     def _start_is_overdue(self) -> None:
         if self.life is Life.STARTING:

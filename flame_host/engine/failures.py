@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from typing import NamedTuple
 
@@ -78,3 +79,14 @@ def state_lost(how: WorkerExit) -> StateLostError:
         f"the worker of this stateful service {how.words}; its state is lost",
         hint="make the service anew with rr.service(...), with checkpoint=1 to have it saved after every call",
     )
+
+
+def failure_of_start(problem: BaseException | bytes) -> str:
+    """Why a worker did not get ready, in a few words; of a worker's report the type and the message."""
+    if not isinstance(problem, bytes):
+        return f"{type(problem).__name__}: {problem}"
+    try:
+        head = json.loads(problem[4 : 4 + int.from_bytes(problem[:4], "little")].decode("utf-8", "surrogatepass"))
+        return f"{head['type']}: {head['message']}"
+    except (ValueError, KeyError, TypeError, RecursionError):  # a task has written to the worker's sockets
+        return "the worker's report of the error is damaged"

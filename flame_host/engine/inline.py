@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 from flame_host.api import (
@@ -37,7 +38,7 @@ from flame_host.api import (
 )
 from flame_host.engine.registry import Registry
 from flame_host.engine.shares import Shares, check_resources, this_machine
-from flame_host.worker.runtime.bootstrap import error_report
+from flame_host.worker.runtime.report import error_report
 
 
 class InlineConnection:
@@ -51,7 +52,7 @@ class InlineConnection:
         self.list_sessions = self._registry.sessions
 
     def capabilities(self) -> Capabilities:
-        return self._services.capabilities()
+        return replace(self._services.capabilities(), runs_in_process=True, sees_client_files=True)
 
     def register_application(self, application: Application) -> None:
         self._registry.register(application)
@@ -151,10 +152,8 @@ class InlineSession:
 
     def _load_code(self) -> Any:
         payload = self._spec.common_data
-        loads = getattr(self._serializer, "loads_code", self._serializer.loads)
-        options: dict[str, Any] = {"allow": _is_the_programs_own} if self._own_code_only and hasattr(self._serializer, "loads_code") else {}
-        # Writable: they are the session's own to change.
-        return loads(payload.data, buffers=[memoryview(bytearray(buffer_view(buffer))) for buffer in payload.buffers], **options)
+        buffers = [memoryview(bytearray(buffer_view(buffer))) for buffer in payload.buffers]  # the session's own to change
+        return self._serializer.loads_code(payload.data, buffers=buffers, allow=_is_the_programs_own if self._own_code_only else None)
 
     def _encode(self, task: Task, value: Any) -> tuple[bytes, list[Buffer]]:
         if inspect.isasyncgen(value):

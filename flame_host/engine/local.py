@@ -6,6 +6,7 @@ import os
 import time
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 
 from flame_host.api import (
     Application,
@@ -73,7 +74,7 @@ class WorkerConnection:
     # ------------------------------------------------------------------------------------------------ Connection
 
     def capabilities(self) -> Capabilities:
-        return self.services.capabilities()
+        return replace(self.services.capabilities(), shares_memory=True, sees_client_files=True, provisions_here=True)
 
     def register_application(self, application: Application) -> None:
         self._registry.register(application)
@@ -99,6 +100,10 @@ class WorkerConnection:
 
     def close_session(self, session_id: str) -> None:
         self._registry.session(session_id).close()
+
+    def forget_session(self, session_id: str) -> None:
+        """A closed session need not be listed any more."""
+        self._registry.forget_session(session_id)
 
     def close(self) -> None:
         if self._registry.closed or os.getpid() != self._pid:  # workers, directories and leases are the parent's

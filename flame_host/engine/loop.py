@@ -15,6 +15,7 @@ import os
 import select
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -102,6 +103,7 @@ class Loop:
                 os.write(self._wake_write, b"!")
 
     def later(self, delay: float, callback: Callable[[], object]) -> None:
+        """Once, after so many seconds; until then whatever the callback holds is held (see `weakly`)."""
         due = time.monotonic() + delay
         self.call(lambda: heapq.heappush(self._timers, (due, next(self._numbers), callback)))
 
@@ -180,3 +182,15 @@ class Loop:
             callback()
         except Exception:
             _log.exception("a callback of the %s thread failed", threading.current_thread().name)
+
+
+def weakly(method: Callable[[], object]) -> Callable[[], object]:
+    """A bound method as a callback that does not keep its object: what has gone by then needs no looking after."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> None:
+        found = reference()
+        if found is not None:
+            found()
+
+    return call

@@ -99,6 +99,10 @@ class Registry:
             raise SessionNotFoundError(f"session {session_id!r} is not known to {self.endpoint}")
         return session
 
+    def forget_session(self, session_id: str) -> None:
+        with self._lock:
+            self._sessions.pop(session_id, None)
+
     def sessions(self) -> Sequence[SessionInfo]:
         with self._lock:
             return [session.info() for session in self._sessions.values()]

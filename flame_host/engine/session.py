@@ -30,8 +30,9 @@ from flame_host.api import (
     Task,
 )
 from flame_host.engine.executor import Executor
-from flame_host.engine.failures import Loss, crashed_at_once, from_outside, state_lost, verdict
+from flame_host.engine.failures import Loss, crashed_at_once, failure_of_start, from_outside, state_lost, verdict
 from flame_host.engine.limits import rlimits
+from flame_host.engine.loop import weakly
 from flame_host.engine.scaling import StartRecord, wanted_executors
 from flame_host.engine.spinning import calling_thread
 from flame_host.engine.stall import StallWatch
@@ -94,6 +95,7 @@ class LocalSession:
         self._starts = StartRecord(spec.retries)
         self._stall = StallWatch(self)
         self._most = min(spec.max_instances or connection.cores, application.max_instances)
+        self._stuck: list[int] = []  # what `widen` has seen: how many tasks each executor had begun
         self._rlimits = rlimits(spec.limits)
         if spec.stateful:
             self._most = 1
@@ -181,7 +183,7 @@ class LocalSession:
         self._watched = False
         if self._has_work():  # it came in between; its submitter saw us still watching
             self.look_after()
-        self.later(self.application.delay_release, self._release_idle)
+        self.later(self.application.delay_release, weakly(self._release_idle))
         return False
 
     def _look_at(self, executor: Executor, now: float) -> None:
@@ -198,6 +200,20 @@ class LocalSession:
             self._limits.enforce(executor, task, limit, waited, now)
         executor.pump()
         executor.heal()
+
+    def widen(self, most: int) -> None:
+        """One executor more than the machine has cores, up to ``most``, if all of them have been in tasks since the last call.
+
+        For sessions without a maximum of their own whose tasks wait for other tasks of theirs. Called by whoever owns the session,
+        now and then.
+        """
+        executors = self.executors
+        began = [executor.process.begun for executor in executors if executor.ready and executor.process is not None and executor.inflight]
+        if self.queue and len(began) == len(executors) >= self._most and began == self._stuck and self._most < most:
+            self._most += 1
+            self._stuck = []
+        else:
+            self._stuck = began
 
     def _has_work(self) -> bool:
         # In this order, which is a task's. One that goes the other way meanwhile is in neither where we look: that it moved is seen.
@@ -281,7 +297,7 @@ class LocalSession:
 
     def executor_failed(self, executor: Executor, problem: BaseException | bytes, how: WorkerExit) -> None:
         """It did not get ready. While others run they go on; otherwise everything that waits fails with the reason, now."""
-        self._tell("executor.failed")
+        self._tell("executor.failed", failure_of_start(problem))
         with self._lock:
             self._remove(executor)
             others = any(other.ready for other in self.executors)

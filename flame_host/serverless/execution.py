@@ -12,11 +12,14 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from flame_host.serverless.formats import Codec, PayloadError, decode_dict, decode_list
+from flame_host.serverless.stopping import job_at_work
 
 if TYPE_CHECKING:
     import asyncio
     from concurrent.futures import ThreadPoolExecutor
     from types import TracebackType
+
+    from flame_host.serverless.stopping import JobCall
 
 MOST_INSTANCES = 64
 
@@ -140,7 +143,7 @@ def on_loop(coroutine: Any) -> Any:
     """Run a coroutine on the worker's own loop, which outlives the call: what a class keeps there (a client, a lock) stays valid."""
     import asyncio
 
-    running = asyncio.run_coroutine_threadsafe(_shielded(coroutine), _loop())
+    running = asyncio.run_coroutine_threadsafe(_shielded(coroutine, job_at_work()), _loop())
     try:
         return running.result().get()
     except BaseException:
@@ -148,10 +151,13 @@ def on_loop(coroutine: Any) -> Any:
         raise
 
 
-async def _shielded(coroutine: Any) -> _Outcome:
+async def _shielded(coroutine: Any, job: JobCall | None) -> _Outcome:
     # SystemExit from a task would end the loop's thread, and with it every later call.
     try:
-        return _Outcome(await coroutine, None)
+        if job is None:
+            return _Outcome(await coroutine, None)
+        with job.awaiting():
+            return _Outcome(await coroutine, None)
     except BaseException as error:
         return _Outcome(None, error)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import inspect
 import json
 import logging
@@ -227,14 +228,17 @@ def _told(function: Callable[..., Any], error: Exception) -> Any:
     """The answer to a request whose function failed."""
     from fastapi.responses import JSONResponse
 
+    return JSONResponse(_failure(function, error), status_code=500)
+
+
+def _failure(function: Callable[..., Any], error: Exception) -> dict[str, str]:
     trace = users_part(error.__traceback__)
     logger.warning("%s failed: %s", function.__name__, error, exc_info=(type(error), error, trace))
-    told = {
+    return {
         "error": str(error) or type(error).__name__,
         "error_type": f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),
         "traceback": "".join(traceback.format_exception(type(error), error, trace)),
     }
-    return JSONResponse(told, status_code=500)
 
 
 async def _answered(function: Callable[..., Any], given: dict[str, Any]) -> Any:
@@ -245,23 +249,41 @@ async def _answered(function: Callable[..., Any], given: dict[str, Any]) -> Any:
     if inspect.isawaitable(value):
         value = await value
     if inspect.isgenerator(value) or inspect.isasyncgen(value):
-        return StreamingResponse(_pieces(value), media_type="application/x-ndjson")
+        return StreamingResponse(_pieces(function, value), media_type="application/x-ndjson")
     if isinstance(value, Response):
         return value
     return Response(value, media_type="application/octet-stream") if isinstance(value, bytes) else to_json(value)
 
 
-async def _pieces(values: Any) -> AsyncIterator[bytes]:
-    """Text and bytes as they are; anything else as lines of JSON."""
+async def _pieces(function: Callable[..., Any], values: Any) -> AsyncIterator[bytes]:
+    """Text and bytes as they are; anything else as lines of JSON, the last of which tells what went wrong."""
     end = object()
-    while True:
-        value = await anext(values, end) if inspect.isasyncgen(values) else await asyncio.to_thread(next, values, end)
-        if value is end:
-            return
-        if isinstance(value, (str, bytes)):
-            yield value.encode() if isinstance(value, str) else value
-        else:
-            yield json.dumps(to_json(value)).encode() + b"\n"
+    lines = True
+    try:
+        while True:
+            value = await anext(values, end) if inspect.isasyncgen(values) else await asyncio.to_thread(next, values, end)
+            if value is end:
+                return
+            if isinstance(value, (str, bytes)):
+                lines = False
+                yield value.encode() if isinstance(value, str) else value
+            else:
+                yield json.dumps(to_json(value)).encode() + b"\n"
+    except Exception as error:
+        if not lines:  # in the midst of text it would not be noticed; that the answer is cut off is
+            raise
+        yield json.dumps(_failure(function, error)).encode() + b"\n"
+    finally:
+        await _closed(values)
+
+
+async def _closed(values: Any) -> None:
+    """A client may have left it half way."""
+    if inspect.isasyncgen(values):
+        await values.aclose()
+    else:
+        with contextlib.suppress(ValueError):  # it is at work in a thread that nothing can stop
+            values.close()
 
 
 def _returns_at_once(function: Callable[..., Any]) -> bool:

@@ -7,17 +7,20 @@ text in which the platforms' own workers tell exceptions: ``error_type``, ``erro
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import json
 import sys
 import typing
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from enum import Enum
+from types import NoneType, UnionType
 from typing import Any
 
 from flame_host.serverless.execution import Instances, completed, is_declared, on_loop, on_quiet_thread, original
 from flame_host.serverless.formats import PayloadError
+from flame_host.serverless.signatures import signature_of
 
 __all__ = ["PlainCall", "failed", "plain_call", "to_json"]
 
@@ -57,15 +60,16 @@ class PlainCall:
                     yield to_json(on_loop(made.__anext__()))
             except StopAsyncIteration:
                 return
+            finally:
+                on_loop(made.aclose())  # whoever reads may have left it half way
         else:
             yield on_quiet_thread(lambda: to_json(completed(made)))
 
     def _called(self, instances: Instances) -> Any:
         if not inspect.isclass(self.target):
-            return self.target(**_arguments(self.target, self.given))
+            return _applied(self.target, self.given)
         instance = instances.get((self.target, "plain"), self.target)
-        method = getattr(instance, self._method())
-        return method(**_arguments(method, self.given))
+        return _applied(getattr(instance, self._method()), self.given)
 
     def _method(self) -> str:
         public = [name for name in dir(self.target) if not name.startswith("_") and callable(getattr(self.target, name))]
@@ -107,24 +111,29 @@ def plain_call(
     return PlainCall(name, target, others, str(method), (declared or {}).get(name))
 
 
-def _arguments(target: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments by name, of the types the function says where those are made of objects.
+def _applied(target: Callable[..., Any], given: Mapping[str, Any]) -> Any:
+    """Call it with arguments by name, of the types the function says where those are made of objects.
 
     Raises:
         TypeError: they do not fit, told before anything is called.
     """
-    signature = inspect.signature(target, follow_wrapped=False)
+    signature = signature_of(target)
+    if signature is None:
+        return target(**given)
     parameters = signature.parameters
     hints = _hints(target)
     taken = dict(given)
     open_ended = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     if not open_ended and not taken.keys() <= parameters.keys():
         taken = _as_one(taken, parameters, hints)
+    named = {name: made_of(value, hints.get(name)) for name, value in taken.items()}
+    by_place = [name for name, parameter in parameters.items() if parameter.kind is parameter.POSITIONAL_ONLY and name in named]
+    leading = [named.pop(name) for name in by_place]
     try:
-        signature.bind(**taken)
+        bound = signature.bind(*leading, **named)
     except TypeError as error:
         raise TypeError(f"{getattr(target, '__qualname__', target)}(): {error}") from None
-    return {name: _typed(value, hints.get(name)) for name, value in taken.items()}
+    return target(*bound.args, **bound.kwargs)
 
 
 def _as_one(given: dict[str, Any], parameters: Mapping[str, inspect.Parameter], hints: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,14 +152,43 @@ def _hints(target: Callable[..., Any]) -> Mapping[str, Any]:
         return {}
 
 
-def _typed(value: Any, hint: Any) -> Any:
-    """An object of the class the function asks for, made of a JSON object."""
-    if not isinstance(value, Mapping) or not inspect.isclass(hint):
-        return value
+def made_of(value: Any, hint: Any) -> Any:
+    """The value as the hint has it, as far as that is made of dataclasses and models of pydantic: ``Point``, ``list[Point] | None``."""
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return made_of(value, inner[0])
+    if isinstance(value, Mapping):
+        if inspect.isclass(hint):
+            return _object_of(value, hint)
+        if origin is dict and len(inner) == 2:
+            return {key: made_of(entry, inner[1]) for key, entry in value.items()}
+    if isinstance(value, list) and origin in (list, set, frozenset, tuple, Sequence, Iterable) and inner:
+        made = [made_of(entry, inner[0]) for entry in value]
+        return origin(made) if origin in (set, frozenset, tuple) and made != value else made
+    if origin in (typing.Union, UnionType):
+        return _one_of(value, [kind for kind in inner if kind is not NoneType])
+    return value
+
+
+def _object_of(value: Mapping[str, Any], kind: type) -> Any:
     pydantic: Any = sys.modules.get("pydantic")  # a class of it can only be asked for when it is loaded
-    if pydantic is not None and issubclass(hint, pydantic.BaseModel):
-        return pydantic.TypeAdapter(hint).validate_python(value)
-    return hint(**value) if dataclasses.is_dataclass(hint) else value
+    if pydantic is not None and issubclass(kind, pydantic.BaseModel):
+        return pydantic.TypeAdapter(kind).validate_python(value)
+    if not dataclasses.is_dataclass(kind):
+        return value
+    hints = _hints(kind)
+    return kind(**{name: made_of(entry, hints.get(name)) for name, entry in value.items()})
+
+
+def _one_of(value: Any, kinds: list[Any]) -> Any:
+    """Of the first kind that it can be made of; the only one says itself what is wrong."""
+    if len(kinds) == 1:
+        return made_of(value, kinds[0])
+    for kind in kinds:
+        with contextlib.suppress(TypeError, ValueError):
+            if (made := made_of(value, kind)) is not value:
+                return made
+    return value
 
 
 def to_json(value: Any) -> Any:
@@ -160,7 +198,8 @@ def to_json(value: Any) -> Any:
         PayloadError: it cannot.
     """
     try:
-        return json.loads(json.dumps(value, default=_plainer))
+        text = json.dumps(value, default=_plainer, ensure_ascii=False, allow_nan=False)
+        return json.loads(text.encode())  # what cannot be encoded never reaches a client
     except (TypeError, ValueError, RecursionError) as error:
         raise PayloadError(f"the result cannot be told in JSON: {error}; return text, numbers, lists and objects of those") from error
 

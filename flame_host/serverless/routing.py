@@ -24,6 +24,7 @@ __all__ = ["EndpointError", "RemoteTraceback", "Router"]
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
+_TAKEN_BACK = {"CANCELLED": "it was cancelled", "TIMED_OUT": "it took longer than the endpoint allows"}
 _ROOM = 1 << 20  # bytes an answer may have besides the result
 
 
@@ -192,6 +193,8 @@ class _Exchange:
             time.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE)
             answer = self._request("GET", f"/status/{answer.get('id')}", None)
+        if answer.get("status") in _TAKEN_BACK:
+            raise self._error(f"took the job back: {_TAKEN_BACK[answer['status']]}")
         output = answer.get("output") if "status" in answer else answer
         if isinstance(output, list) and len(output) == 1:  # of a worker that streams, to which this was one value
             output = output[0]

@@ -39,12 +39,23 @@ def _check(target: Callable[..., Any], args: object, kwargs: object, *, bound: b
     args, kwargs = [] if args is None else args, {} if kwargs is None else kwargs
     if not isinstance(args, Sequence) or isinstance(args, (str, bytes)) or not isinstance(kwargs, Mapping):
         return  # reading them says what they should be
-    try:
-        # Not what a decorator wraps: it may well supply arguments itself.
-        signature = inspect.signature(target, follow_wrapped=False)
-    except (TypeError, ValueError):
+    signature = signature_of(target)
+    if signature is None:
         return
     try:
         signature.bind(*([None] if bound else []), *args, **kwargs)
     except TypeError as error:
         raise TypeError(f"{getattr(target, '__qualname__', target)}(): {error}") from None
+
+
+def signature_of(target: Callable[..., Any]) -> inspect.Signature | None:
+    """What it can be called with; None when it does not say."""
+    try:
+        # Not what a decorator wraps: it may well supply arguments itself.
+        return inspect.signature(target, follow_wrapped=False)
+    except (TypeError, ValueError):
+        pass
+    try:
+        return inspect.signature(target)  # functools.cache is written in C, and says nothing itself
+    except (TypeError, ValueError):
+        return None

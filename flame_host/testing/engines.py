@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from flame_host.api import (
@@ -29,7 +30,7 @@ from flame_host.api import (
     VersionConflictError,
     buffer_view,
 )
-from flame_host.worker.runtime.bootstrap import error_report
+from flame_host.worker.runtime.report import error_report
 
 
 class FakeEngine:
@@ -96,10 +97,13 @@ class FakeConnection:
         self.objects = FakeObjects()
         self.sessions: dict[str, FakeSession] = {}
         self.closed = False
-        self.capabilities = capabilities
+        self._capabilities = capabilities
         self._serializer = serializer
         self._hold = hold
         self._applications = {"flmrun": Application("flmrun")}
+
+    def capabilities(self) -> Capabilities:
+        return replace(self._capabilities(), runs_in_process=True, sees_client_files=True)
 
     def register_application(self, application: Application) -> None:
         if application.name in self._applications:

@@ -18,7 +18,16 @@ from typing import Any
 
 import pytest
 
-from flame_host.api import Buffer, NotSerializableError, SerializationError, Serializer, buffer_size, buffer_view
+from flame_host.api import (
+    Buffer,
+    FormatNotAllowedError,
+    NotSerializableError,
+    SerializationError,
+    Serializer,
+    buffer_size,
+    buffer_view,
+    parse_policy,
+)
 
 PLAIN_VALUES: list[Any] = [
     None, True, False, 0, -1, 2**31, -(2**63), 2**64 - 1, 0.0, -0.0, 1.5, math.inf, "", "text", "grüße 🎈", "\0", b"", b"\x00\xff",
@@ -79,6 +88,26 @@ class SerializerContract:
     def test_bytes_that_mean_nothing_are_a_serialization_error(self, serializer: Serializer, data: bytes) -> None:
         with pytest.raises(SerializationError):
             serializer.loads(data)
+
+    def test_plain_values_stand_where_code_may(self, serializer: Serializer) -> None:
+        value = {"learning rate": 0.1, "layers": [3, 4]}
+        assert serializer.loads_code(serializer.dumps_code(value)) == value
+
+    def test_code_arrives_as_the_function_it_is(self, serializer: Serializer) -> None:
+        with serializer.by_value([]):
+            assert serializer.loads_code(serializer.dumps_code(parse_policy))("pickle=deny") == {"pickle": "deny"}
+
+    def test_no_module_is_imported_that_is_not_allowed(self, serializer: Serializer) -> None:
+        data = serializer.dumps_code(parse_policy)
+        asked: list[str] = []
+
+        def refuse(module: str) -> bool:
+            asked.append(module)
+            return False
+
+        with pytest.raises(FormatNotAllowedError):
+            serializer.loads_code(data, allow=refuse)
+        assert asked == ([] if "executes-code" in serializer.traits else [parse_policy.__module__])
 
     def test_a_truncated_value_is_a_serialization_error(self, serializer: Serializer) -> None:
         data = serializer.dumps((("x" * 100, [1.5] * 20), {}))
@@ -191,7 +220,7 @@ class SerializerContract:
         codec = importlib.import_module(serializer.codec)
         with pytest.raises(Exception) as caught:
             codec.dumps(((_stuck(),), {}))
-        assert getattr(caught.value, "path", "") == "args[0]"
+        assert vars(caught.value)["path"] == "args[0]"
 
     def test_the_codec_needs_nothing_of_the_host(self, serializer: Serializer) -> None:
         program = (

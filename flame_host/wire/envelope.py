@@ -22,11 +22,13 @@ from functools import lru_cache
 from typing import Any, Union
 
 from flame_host.api import Buffer, ObjectRef, PackageRef, Payload, Plan, SerializationError, buffer_view, parse_policy
+from flame_host.api.sessions import is_python_version
 from flame_host.wire import bson
 
 MAGIC = b"FLH1"
 _LENGTH = struct.Struct("<I")
 _HEAD = len(MAGIC) + _LENGTH.size
+_KIND = b'{"kind":"'
 
 Content = Union[Payload, ObjectRef]
 """A value: here and now, or standing in the cache."""
@@ -67,6 +69,10 @@ class SessionOrder:
     stateful: bool = False
     instantiate: bool = False
     timeout: float = 0.0
+    retries: int = 0
+    checkpoint: int = 0
+    isolation: str = ""
+    limits: Mapping[str, int] = field(default_factory=dict)
     package: PackageRef | None = None
     dependencies: tuple[str, ...] = ()
     python_version: str = ""
@@ -113,34 +119,42 @@ def _facts(plan: Plan) -> dict[str, Any]:
 def encode_session(order: SessionOrder) -> bytes:
     sections: list[Buffer] = []
     facts = {
-        "content": _put(order.content, sections),
+        "content": put_content(order.content, sections),
         "plan": plan_digest(order.plan),
         "agreed": _facts(order.plan),
         "stateful": order.stateful,
         "instantiate": order.instantiate,
         "timeout": order.timeout,
+        "retries": order.retries,
+        "checkpoint": order.checkpoint,
+        "isolation": order.isolation,
+        "limits": dict(order.limits),
         "package": asdict(order.package) if order.package else None,
         "dependencies": order.dependencies,
         "python_version": order.python_version,
         "environments": dict(order.environments),
     }
-    return _seal("session", facts, sections)
+    return seal("session", facts, sections)
 
 
 def decode_session(data: bytes) -> SessionOrder:
     """Raises `SerializationError` for a damaged envelope or one of another kind."""
-    header, sections = _open(data, "session")
+    header, sections = open_envelope(data, "session")
     try:
         agreed = header["agreed"]
         order = SessionOrder(
-            content=_take(header["content"], sections),
+            content=take_content(header["content"], sections),
             plan=_plan_of(agreed),
             stateful=bool(header["stateful"]),
             instantiate=bool(header["instantiate"]),
             timeout=float(header["timeout"]),
+            retries=int(header.get("retries", 0)),
+            checkpoint=int(header.get("checkpoint", 0)),
+            isolation=str(header.get("isolation", "")),
+            limits={str(name): int(amount) for name, amount in header.get("limits", {}).items()},
             package=PackageRef(**header["package"]) if header["package"] else None,
             dependencies=tuple(header["dependencies"]),
-            python_version=str(header["python_version"]),
+            python_version=_python_of(header["python_version"]),
             environments={str(key): str(value) for key, value in header["environments"].items()},
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -148,6 +162,13 @@ def decode_session(data: bytes) -> SessionOrder:
     if plan_digest(order.plan) != header.get("plan"):
         raise SerializationError("damaged session envelope: its plan is not the one its digest names")
     return order
+
+
+def _python_of(wanted: object) -> str:
+    """A path would have us run whatever stands there."""
+    if wanted != "" and not is_python_version(wanted):
+        raise ValueError(f"{wanted!r:.100} is no version of Python that a peer may ask for")
+    return str(wanted)
 
 
 def _plan_of(agreed: Mapping[str, Any]) -> Plan:
@@ -162,23 +183,23 @@ def _plan_of(agreed: Mapping[str, Any]) -> Plan:
 def encode_call(order: CallOrder) -> bytes:
     sections: list[Buffer] = []
     facts = {
-        "content": _put(order.content, sections),
+        "content": put_content(order.content, sections),
         "plan": order.plan,
         "method": order.method,
         "reports": order.reports,
-        "references": [_put(reference, sections) for reference in order.references],
+        "references": [put_content(reference, sections) for reference in order.references],
     }
-    return _seal("call", facts, sections)
+    return seal("call", facts, sections)
 
 
 def decode_call(data: bytes) -> CallOrder:
     """Raises `SerializationError` for a damaged envelope or one of another kind."""
-    header, sections = _open(data, "call")
+    header, sections = open_envelope(data, "call")
     try:
-        content = _take(header["content"], sections)
+        content = take_content(header["content"], sections)
         if not isinstance(content, Payload):
             raise TypeError("the arguments of a call travel with it")
-        references = tuple(_take(reference, sections) for reference in header["references"])
+        references = tuple(take_content(reference, sections) for reference in header["references"])
         return CallOrder(content, str(header["method"]), str(header["plan"]), references, bool(header["reports"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SerializationError(f"damaged call envelope: {error!r}") from error
@@ -186,14 +207,14 @@ def decode_call(data: bytes) -> CallOrder:
 
 def encode_outcome(outcome: Outcome) -> bytes:
     sections: list[Buffer] = []
-    return _seal("outcome", {"content": _put(outcome.content, sections), "plan": outcome.plan}, sections)
+    return seal("outcome", {"content": put_content(outcome.content, sections), "plan": outcome.plan}, sections)
 
 
 def decode_outcome(data: bytes) -> Outcome:
     """Raises `SerializationError` for a damaged envelope or one of another kind."""
-    header, sections = _open(data, "outcome")
+    header, sections = open_envelope(data, "outcome")
     try:
-        return Outcome(_take(header["content"], sections), str(header["plan"]))
+        return Outcome(take_content(header["content"], sections), str(header["plan"]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SerializationError(f"damaged outcome envelope: {error!r}") from error
 
@@ -201,14 +222,20 @@ def decode_outcome(data: bytes) -> Outcome:
 # ---------------------------------------------------------------- the envelope itself
 
 
-def _put(content: Content, sections: list[Buffer]) -> dict[str, Any]:
+def put_content(content: Content, sections: list[Buffer]) -> dict[str, Any]:
+    """Add what the value is made of to the sections, and tell where it is."""
     if isinstance(content, ObjectRef):
         return {"reference": asdict(content)}
     sections += [content.data, *content.buffers]
     return {"format": content.format, "sections": 1 + len(content.buffers)}
 
 
-def _take(place: Mapping[str, Any], sections: list[memoryview]) -> Content:
+def take_content(place: Mapping[str, Any], sections: list[memoryview], *, last: bool = False) -> Content:
+    """Undo `put_content`.
+
+    Args:
+        last: the sections are in reverse, so that of thousands each is taken in no time.
+    """
     if "reference" in place:
         ref = ObjectRef(**place["reference"])
         texts = (ref.endpoint, ref.key, ref.format, ref.digest)
@@ -218,18 +245,29 @@ def _take(place: Mapping[str, Any], sections: list[memoryview]) -> Content:
     count = place["sections"]
     if not isinstance(count, int) or not 1 <= count <= len(sections):
         raise ValueError("fewer sections than its values need")
-    taken = sections[:count]
-    del sections[:count]
+    if last:
+        taken = [sections.pop() for _ in range(count)]
+    else:
+        taken = sections[:count]
+        del sections[:count]
     return Payload(str(place["format"]), bytes(taken[0]), tuple(taken[1:]))
 
 
-def _seal(kind: str, facts: Mapping[str, Any], sections: Sequence[Buffer]) -> bytes:
+def seal(kind: str, facts: Mapping[str, Any], sections: Sequence[Buffer]) -> bytes:
     views = [buffer_view(section) for section in sections]
     header = json.dumps({"kind": kind, **facts, "lengths": [view.nbytes for view in views]}, separators=(",", ":")).encode()
     return b"".join([MAGIC, _LENGTH.pack(len(header)), header, *views])
 
 
-def _open(data: bytes, kind: str) -> tuple[dict[str, Any], list[memoryview]]:
+def kind_of(data: bytes | None) -> str:
+    """What an envelope says it is; empty for anything else."""
+    if not data or not data.startswith(MAGIC):
+        return ""
+    begin = data[_HEAD : _HEAD + len(_KIND) + 32]  # `seal` writes the kind first
+    return begin[len(_KIND) :].partition(b'"')[0].decode("ascii", "replace") if begin.startswith(_KIND) else ""
+
+
+def open_envelope(data: bytes, kind: str) -> tuple[dict[str, Any], list[memoryview]]:
     """The header, and the sections as views of ``data``."""
     try:
         if not data.startswith(MAGIC):

@@ -9,6 +9,8 @@ Protocol, on one socket: the client sends JSON lines with the descriptors of the
 not work, whatever the reason, they are started one by one.
 """
 
+from __future__ import annotations
+
 import array
 import ctypes
 import json
@@ -20,6 +22,11 @@ import socket
 import sys
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any, NoReturn
+
 _MOST_ZYGOTES = 4
 _ZYGOTE_PATIENCE = 30.0  # seconds an interpreter may take to start
 _PR_SET_PDEATHSIG = 1
@@ -30,27 +37,30 @@ _libc = ctypes.CDLL(None, use_errno=True)
 class Zygote:
     """Our side of one. ``sock`` is None when it has failed, and it is not tried again."""
 
-    def __init__(self, pid, sock):
+    def __init__(self, pid: int, sock: socket.socket) -> None:
         self.pid = pid
-        self.sock = sock
+        self.sock: socket.socket | None = sock
 
-    def becomes_ready(self, client):
+    def becomes_ready(self, client: socket.socket) -> bool:
         """Wait for it; not for a client that is gone."""
+        assert self.sock is not None
         poll = select.poll()
         poll.register(self.sock, select.POLLIN)
         poll.register(client, 0)
         events = dict(poll.poll(_ZYGOTE_PATIENCE * 1000))
         return self.sock.fileno() in events and self.sock.recv(16) == b"ready\n"
 
-    def fork(self, fds):
+    def fork(self, fds: Sequence[int]) -> int:
         """A worker's pid, or 0."""
+        if self.sock is None:
+            return 0
         try:
             self.sock.sendmsg([b"w"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))])
             return int(self.sock.recv(16) or 0)
         except OSError:
             return 0
 
-    def end(self):
+    def end(self) -> None:
         if self.sock is not None:
             self.sock.close()
             self.sock = None
@@ -58,14 +68,14 @@ class Zygote:
 
 
 class Guardian:
-    def __init__(self, sock):
+    def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
-        self.workers = {}  # pid → id
-        self.zygotes = {}  # environment → Zygote, the least lately used first
+        self.workers: dict[int, int] = {}  # pid → id
+        self.zygotes: dict[str, Zygote] = {}  # by environment, the least lately used first
         self.buffer = b""
-        self.descriptors = []
+        self.descriptors: list[int] = []
 
-    def run(self):
+    def run(self) -> None:
         wake_read, wake_write = os.pipe()
         os.set_blocking(wake_write, False)
         os.set_blocking(wake_read, False)
@@ -84,7 +94,7 @@ class Guardian:
             if self.sock.fileno() in ready and not self.serve():
                 return
 
-    def serve(self):
+    def serve(self) -> bool:
         try:
             data, ancillary, _, _ = self.sock.recvmsg(1 << 16, socket.CMSG_SPACE(64 * 4))
         except OSError:
@@ -93,7 +103,7 @@ class Guardian:
             return False
         for level, kind, content in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                fds = array.array("i")
+                fds: array.array[int] = array.array("i")
                 fds.frombytes(content)
                 self.descriptors.extend(fds)
         *lines, self.buffer = (self.buffer + data).split(b"\n")
@@ -101,7 +111,7 @@ class Guardian:
             self.obey(json.loads(line))
         return True
 
-    def obey(self, order):
+    def obey(self, order: Mapping[str, Any]) -> None:
         if "kill" in order:
             for pid, name in list(self.workers.items()):
                 if name == order["kill"]:
@@ -121,15 +131,15 @@ class Guardian:
             for fd in fds:
                 os.close(fd)
 
-    def start(self, order, fds):
+    def start(self, order: Mapping[str, Any], fds: Sequence[int]) -> int:
         zygote = self.zygote(order)
-        pid = zygote.fork(fds) if zygote.sock is not None else 0
+        pid = zygote.fork(fds)
         if not pid:
             zygote.end()
             pid = self.execute(order["argv"], order["environment"], fds)
         return pid
 
-    def zygote(self, order):
+    def zygote(self, order: Mapping[str, Any]) -> Zygote:
         key = json.dumps([order["zygote"], order["environment"]], sort_keys=True)
         zygote = self.zygotes.pop(key, None)
         if zygote is None:
@@ -139,7 +149,7 @@ class Guardian:
         self.zygotes[key] = zygote
         return zygote
 
-    def new_zygote(self, order):
+    def new_zygote(self, order: Mapping[str, Any]) -> Zygote:
         ours, theirs = socket.socketpair()
         null = os.open(os.devnull, os.O_WRONLY)
         try:
@@ -151,7 +161,7 @@ class Guardian:
             zygote.end()
         return zygote
 
-    def execute(self, argv, environment, fds):
+    def execute(self, argv: Sequence[str], environment: Mapping[str, str], fds: Sequence[int]) -> int:
         """Fork and exec; a failing exec is reported through a pipe that a successful one closes."""
         status_read, status_write = os.pipe()
         pid = os.fork()
@@ -170,7 +180,7 @@ class Guardian:
             raise OSError(code, os.strerror(code))
         return pid
 
-    def reap(self):
+    def reap(self) -> None:
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -180,10 +190,10 @@ class Guardian:
                 return
             name = self.workers.pop(pid, None)
             if name is not None:
-                self.kill_strays(pid)
+                self.kill_orphans(pid)
                 self.tell({"id": name, "status": status})
 
-    def kill_strays(self, ended):
+    def kill_orphans(self, ended: int) -> None:
         """What a worker left behind: its process group, and all that has been handed to us and is no worker."""
         _kill(-ended)
         ours = {zygote.pid for zygote in self.zygotes.values() if zygote.sock is not None}.union(self.workers)
@@ -191,7 +201,7 @@ class Guardian:
             if pid not in ours:
                 _kill_tree(pid)
 
-    def end(self):
+    def end(self) -> None:
         """Kill every descendant, and again until none is left: they may fork while we look."""
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline:
@@ -206,14 +216,14 @@ class Guardian:
                 return
             time.sleep(0.005)
 
-    def tell(self, message):
+    def tell(self, message: Mapping[str, Any]) -> None:
         try:
             self.sock.sendall(json.dumps(message).encode() + b"\n")
         except OSError:
             pass
 
 
-def _become_worker(argv, environment, fds, status_write):
+def _become_worker(argv: Sequence[str], environment: Mapping[str, str], fds: Sequence[int], status_write: int) -> NoReturn:
     os.setsid()
     for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
@@ -236,19 +246,19 @@ def _become_worker(argv, environment, fds, status_write):
             except OSError:
                 pass
     os.set_inheritable(status, False)
-    os.execve(argv[0], argv, environment)
+    os.execve(argv[0], list(argv), environment)
 
 
-def _duplicate(fd, lowest):
+def _duplicate(fd: int, lowest: int) -> int:
     import fcntl
 
     return fcntl.fcntl(fd, fcntl.F_DUPFD, lowest)
 
 
-def _children(parent):
+def _children(parent: int) -> list[int]:
     """Direct children, by the kernel's own list where it has one: it is kept by thread."""
     try:
-        found = []
+        found: list[int] = []
         for thread in os.listdir("/proc/%d/task" % parent):
             with open("/proc/%d/task/%s/children" % (parent, thread)) as stream:
                 found.extend(int(pid) for pid in stream.read().split())
@@ -257,7 +267,7 @@ def _children(parent):
         return [pid for pid, its_parent in _processes() if its_parent == parent]
 
 
-def _processes():
+def _processes() -> Iterator[tuple[int, int]]:
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
@@ -267,20 +277,20 @@ def _processes():
                 continue
 
 
-def _kill_tree(pid):
+def _kill_tree(pid: int) -> None:
     for child in _children(pid):
         _kill_tree(child)
     _kill(pid)
 
 
-def _kill(pid):
+def _kill(pid: int) -> None:
     try:
         os.kill(pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
         pass
 
 
-def main():
+def main() -> None:
     sock = socket.socket(fileno=int(sys.argv[1]))
     _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     os.setsid()

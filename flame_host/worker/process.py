@@ -20,15 +20,14 @@ from flame_host.api import WorkerStartError
 from flame_host.worker.runtime.channel import ChannelClosed
 
 _HERE = Path(__file__).parent
-_RUNTIME = str(_HERE / "runtime")
 _PREPARE = (
-    "import sys; sys.path.insert(0, sys.argv[1]); import bootstrap, channel, forked, isolation, memory, zygote; del sys.path[0];"
-    "[sys.modules.pop(name) for name in ('bootstrap', 'channel', 'forked', 'isolation', 'memory', 'zygote')];"
-    "start = lambda *fds: bootstrap.main(channel, memory, isolation, forked, *fds);"
+    "import sys; sys.path.insert(0, sys.argv[1]); from runtime import bootstrap, zygote; del sys.path[0];"
+    "[sys.modules.pop(name) for name in list(sys.modules) if name.partition('.')[0] == 'runtime'];"
 )
-_START_WORKER = _PREPARE + "start(3, 4, 5)"
-_START_ZYGOTE = _PREPARE + "zygote.main(3, start)"
-"""Imported, not run as a script: a script is compiled anew at every start. Their names are given back to the application."""
+_START_WORKER = _PREPARE + "bootstrap.main(3, 4, 5)"
+_START_ZYGOTE = _PREPARE + "zygote.main(3, bootstrap.main)"
+"""Imported, not run as a script: a script is compiled anew at every start. Their names are given back to the
+application."""
 
 _SOCKET_BUFFER = 4 << 20
 
@@ -104,8 +103,8 @@ class Guardian:
             self._workers[name] = worker
             order = {
                 "id": name,
-                "argv": [str(python), "-I", "-c", _START_WORKER, _RUNTIME],
-                "zygote": [str(python), "-I", "-c", _START_ZYGOTE, _RUNTIME, json.dumps(ahead)],
+                "argv": [str(python), "-I", "-c", _START_WORKER, str(_HERE)],
+                "zygote": [str(python), "-I", "-c", _START_ZYGOTE, str(_HERE), json.dumps(ahead)],
                 "environment": dict(environment),
                 "descriptors": len(descriptors),
             }

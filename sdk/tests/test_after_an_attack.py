@@ -142,8 +142,8 @@ with Runner("interrupted", package=False, logs="none") as rr:
     done.get()
     hits = 0
     for turn in range(40):
-        threading.Timer(chance.random() * 0.004, os.kill, (os.getpid(), signal.SIGINT)).start()
         try:
+            threading.Timer(chance.random() * 0.004, os.kill, (os.getpid(), signal.SIGINT)).start()
             for n in range(400):
                 plain(n).get()
                 notes.note(done)

@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 from flamepy import ConfigError, ObjectFuture, Runner
-from flamepy._calls.session import Source
+from flamepy._calls.session import SessionHandle
 from flamepy._calls.submission import CallSite
 
 from flame_host import Host
@@ -28,8 +28,8 @@ class Bench:
         payload = Payload("cloudpickle/1", self.serializer.dumps(target))
         session = self.connection.open_session(SessionSpec("flmrun", payload))
         assert isinstance(session, FakeSession)
-        source = Source(self.connection, session, self.serializer, application="flmrun", label="test")
-        return CallSite(source, ordered=ordered), session
+        handle = SessionHandle(self.connection, session, self.serializer, application="flmrun", label="test")
+        return CallSite(handle, ordered=ordered), session
 
 
 class Journal(list):  # type: ignore[type-arg]

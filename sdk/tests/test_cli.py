@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -77,7 +78,9 @@ def test_plugins_doctor_and_env_answer_in_json_too() -> None:
     names = {record["name"] for record in json.loads(flame("plugins", "--json").stdout)["plugins"]}
     assert {"archive-tar", "serialize-cloudpickle"} <= names
     assert all(check["ok"] for check in json.loads(flame("doctor", "--json").stdout)["checks"])
-    assert isinstance(json.loads(flame("env", "list", "--json").stdout), (list, dict))
+    stands = json.loads(flame("env", "list", "--json").stdout)
+    assert stands["schema_version"] == 1
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", entry["last_use"]) for entry in stands["entries"])
 
 
 def test_flmctl_lists_flmrun_and_says_where_sessions_live() -> None:

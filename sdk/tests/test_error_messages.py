@@ -25,7 +25,7 @@ from flamepy import (
     WorkerCrashedError,
 )
 
-from flame_host.api import FlameError, InstallError, PluginError
+from flame_host.api import FlameError, InstallError, PluginError, WorkerError
 
 LOCK = threading.Lock()
 
@@ -99,12 +99,11 @@ MISTAKES: list[tuple[str, Callable[[], object], type[BaseException], tuple[str, 
     ("a version pin with one =", lambda: opened(dependencies=["numpy=1.2"]), ConfigError, ("no requirement", '"numpy==1.2"')),
     ("an engine written wrongly", lambda: opened(engine="locl"), PluginError, ("no engine named 'locl'", "did you mean 'local'?")),
     (
-        "a cluster without its plugin",
+        "a cluster that does not answer",
         lambda: opened(engine="http://127.0.0.1:1", storage="file:///tmp/x"),
-        PluginError,
-        ("no engine named 'http'", "engines of clusters are plugins"),
+        WorkerError,
+        ("the cluster http://127.0.0.1:1 cannot be reached", "check the endpoint"),
     ),
-    ("a cluster without a storage", lambda: opened(engine="http://127.0.0.1:1"), ConfigError, ("no package storage", "FLAME_STORAGE")),
     (
         "a variable that is no string",
         lambda: opened(environments={"A": 1}),
@@ -151,7 +150,12 @@ MISTAKES: list[tuple[str, Callable[[], object], type[BaseException], tuple[str, 
 ]
 
 IN_WORKERS: list[tuple[str, Callable[[], object], type[BaseException], tuple[str, ...]]] = [
-    ("a lock as result", lambda: served(lock, engine="local"), NotSerializableError, ("the result cannot travel: it is a _thread.lock",)),
+    (
+        "a lock as result",
+        lambda: served(lock, engine="local"),
+        NotSerializableError,
+        ("the result cannot be serialized: it is a _thread.lock",),
+    ),
     ("sys.exit", lambda: served(sys.exit, engine="local"), TaskExitError, ("sys.exit(1)",)),
     ("a worker that ends", lambda: served(_exit, engine="local", retries=0), WorkerCrashedError, ("exited with code 1", "task 1")),
     (

@@ -153,7 +153,7 @@ def test_a_rebuilt_error_keeps_nothing_of_who_asked_for_it() -> None:
     """Its frames once led back to the asking one, and all that held waited for the collector of cycles."""
     from flamepy._calls.errors import rebuild
 
-    from flame_host.worker.runtime.bootstrap import error_report
+    from flame_host.worker.runtime.report import error_report
 
     class Held:
         pass

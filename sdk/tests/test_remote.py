@@ -249,6 +249,14 @@ def test_in_another_worker_a_function_without_a_url_is_an_error(work: Any, monke
     assert isinstance(work.Counter(1).add(1), int)  # of this very resource
 
 
+def test_in_a_deployed_worker_submit_says_why_it_cannot_and_what_can(work: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLAME_RESOURCE_NAME", "cpu-1")
+    with pytest.raises(
+        ConfigError, match=r"submit\(\) is for a program of one's own; this is a worker of endpoint 'cpu-1'(.|\n)*asyncio\.gather"
+    ):
+        work.double.submit(1)
+
+
 def test_the_manifest_says_where_a_renamed_function_lives(work: Any, monkeypatch: pytest.MonkeyPatch, project: Path) -> None:
     functions = [{"name": "served", "module": "x", "original": f"{work.__name__}:double"}]
     (project / "m.json").write_text(json.dumps({"version": "1.0", "resources": {"moved": {"functions": functions}}}))

@@ -157,7 +157,7 @@ def test_an_object_that_cannot_travel_is_refused_where_it_is_passed(runner: Runn
 
 
 def test_a_result_that_cannot_travel_names_the_part(runner: Runner) -> None:
-    with pytest.raises(NotSerializableError, match="result cannot travel") as caught:
+    with pytest.raises(NotSerializableError, match="result cannot be serialized") as caught:
         runner.service(lock)().get()
     assert caught.value.path == "value['a'][0]"
 

@@ -82,7 +82,7 @@ def _service(service: Any) -> str:
     info = service.info()
     if info.completion_time is not None and not info.pending and not info.running:
         return ""
-    describe = getattr(service._source.session, "describe", None)  # for a diagnostic; not every engine has it
+    describe = getattr(service._handle.session, "describe", None)  # for a diagnostic; not every engine has it
     return f"  {service!r}\n    {info}\n" + (f"    {describe()}\n" if describe is not None else "")
 
 

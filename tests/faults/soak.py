@@ -57,7 +57,7 @@ def one_round(rr: Runner, chance: random.Random) -> int:
     calls.append(("hang", 0, service("hang", 0)))
     for _ in range(3):
         time.sleep(0.05)
-        for executor in list(service._source.session.executors):
+        for executor in list(service._handle.session.executors):
             if chance.random() < 0.3 and executor.pid:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(executor.pid, signal.SIGKILL)

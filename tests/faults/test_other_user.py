@@ -14,10 +14,14 @@ from typing import Any
 
 import pytest
 
+from flame_host.testing.installers import make_wheel
+
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="makes another user, which only root can")
 
 STRANGER = 48_123
 """A uid that nobody has; the kernel asks for no entry in /etc/passwd."""
+OTHERS: list[str] = []
+"""What stood in /tmp before, which is other programs'."""
 
 PROGRAM = """
 import os, sys, time
@@ -69,7 +73,7 @@ phase("closed")
 
 LOOK = """
 import encodings.idna, http.client, json, os, socket, sys, urllib.error, urllib.request
-home, pids, url, uid = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+home, pids, url, uid, others = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3], int(sys.argv[4]), json.loads(sys.argv[5])
 urllib.request.build_opener()
 os.setgroups([])  # only now: the interpreter's own files may stand where that user cannot read
 os.setgid(uid)
@@ -104,7 +108,7 @@ for name in os.listdir("/dev/shm"):
     if "flame" in name or "psm_" in name:
         can("read /dev/shm/" + name, lambda: open("/dev/shm/" + name, "rb").close())
 for name in os.listdir("/tmp"):
-    if name.startswith("flame"):
+    if name.startswith(("flame", "pip-", "uv-")) and name not in others:
         can("list /tmp/" + name, lambda: os.listdir("/tmp/" + name))
 for pid in pids:
     for what in ("environ", "mem", "maps"):
@@ -127,6 +131,7 @@ def home(tmp_path: Path) -> Path:
     for above in (tmp_path, *tmp_path.parents):
         if above.stat().st_uid == os.geteuid() and above != Path("/"):
             above.chmod(above.stat().st_mode | 0o055)
+    OTHERS[:] = os.listdir("/tmp")
     home = tmp_path / "home"
     home.mkdir(mode=0o755)
     home.chmod(0o755)
@@ -137,7 +142,7 @@ def look(home: Path, pids: list[int], url: str) -> list[str]:
     """What the stranger can do, tried by a process of that user."""
 
     done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", LOOK, str(home), json.dumps(pids), url, str(STRANGER)],
+        [sys.executable, "-I", "-S", "-c", LOOK, str(home), json.dumps(pids), url, str(STRANGER), json.dumps(OTHERS)],
         capture_output=True, text=True, timeout=100, cwd="/",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -189,6 +194,42 @@ def test_another_user_finds_nothing_to_read_plant_or_connect_to_in_any_phase(hom
         assert process.wait(60) == 0, process.stderr.read()
     assert phases == ["before", "open", "running", "done", "serving", "closed"]
     row("another uid at umask 0", "nothing to read, plant, connect to", f"0 openings in {len(phases)} phases", "-")
+
+
+INSTALLING = """
+import os, sys
+os.umask(0)
+import json
+from flamepy import Runner
+if __name__ == "__main__":
+    with Runner("private", project=sys.argv[1], installers=[sys.argv[2]], engine="local") as rr:
+        print(rr.service(max)(1, 2).get())
+"""
+
+
+@pytest.mark.parametrize("installer", ["uv", "pip"])
+def test_another_user_finds_nothing_while_dependencies_are_installed(home: Path, installer: str, row: Any):
+    project = home / "project"
+    project.mkdir(mode=0o700)
+    make_wheel(project, "alpha", "1.0")
+    (project / "requirements.txt").write_text("./alpha-1.0-py3-none-any.whl\n")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("FLAME_", "UV_", "PIP_", "XDG_"))}
+    environment |= {"HOME": str(home), "FLAME_HOST_OFFLINE": "1"}
+    looks = 0
+    with subprocess.Popen(
+        [sys.executable, "-c", INSTALLING, str(project), installer],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, cwd=project,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        try:
+            while process.poll() is None or not looks:
+                assert look(home, [], "") == []
+                looks += 1
+        finally:
+            process.kill()
+        assert process.returncode == 0, process.stdout.read()
+    assert look(home, [], "") == []
+    row(f"another uid at umask 0 while {installer} installs", "nothing to read or plant", f"0 openings in {looks + 1} looks", "-")
 
 
 def _handler_archive(path: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+import weakref
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -483,3 +485,18 @@ def test_idle_workers_are_released_after_the_delay(connection, services):
     call(1).result(20)
     assert eventually(lambda: not call.session.executors, 6)
     assert call(2).result(20) == 2
+
+
+def test_a_worker_that_is_gone_is_let_go_of(connection, services):
+    """Not kept, with its buffers, until some time limit of its life would have come."""
+    call = Caller(connection, services, add)
+    call(1).result(20)
+    gone = weakref.ref(call.session.executors[0])
+    os.kill(gone().pid, signal.SIGKILL)
+
+    def is_let_go_of() -> bool:
+        gc.collect()
+        return gone() is None
+
+    assert call(2).result(20) == 2
+    assert eventually(is_let_go_of, 20)

@@ -26,7 +26,6 @@ import pytest
 EXAMPLE = Path(__file__).parents[2] / "examples" / "serverless"
 TOKEN = "a token of these tests"
 FLAME = [str(Path(sys.executable).with_name("flame"))]
-WORKER_SDK = "runpod==1.12.0"
 
 pytestmark = pytest.mark.slow
 
@@ -81,20 +80,6 @@ def unpacked(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(archive) as tar:
         tar.extractall(directory, filter="data")
     return directory
-
-
-@pytest.fixture(scope="module")
-def worker_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter that has the platform's worker SDK, and nothing of ours."""
-    directory = tmp_path_factory.mktemp("worker-sdk") / "venv"
-    subprocess.run(["uv", "venv", "-q", "-p", sys.executable, str(directory)], check=True, timeout=60)
-    python = directory / "bin" / "python"
-    done = subprocess.run(
-        ["uv", "pip", "install", "-q", "-p", str(python), WORKER_SDK], capture_output=True, text=True, timeout=110, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"{WORKER_SDK} cannot be installed here: {done.stderr.strip()[-300:]}")
-    return python
 
 
 @contextlib.contextmanager

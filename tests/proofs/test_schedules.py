@@ -44,17 +44,11 @@ FAULTS = {
         "            if not self._send_some():\n                return",
         "sending",
     ),
-    "credit counts only when it comes while the worker waits for it": (
-        "flame_host/worker/runtime/bootstrap.py",
-        "        self.credit = (number, taken)\n        try:\n            self.credited.release()",
-        "        if self.credited.locked() and self.current == number and self.waiting:\n            self.credit = (number, taken)\n"
-        "        try:\n            self.credited.release()",
-        "mixed",
-    ),
     "the control thread dies of a credit that comes late": (
-        "flame_host/worker/runtime/bootstrap.py",
-        "        self.credit = (number, taken)\n",
-        "        if number != self.current:\n            raise SystemExit\n        self.credit = (number, taken)\n",
+        "flame_host/worker/runtime/control.py",
+        "                    worker.give_credit(",
+        "                    if number != worker.task.number:\n                        raise SystemExit\n"
+        "                    worker.give_credit(",
         "mixed",
     ),
     "a session goes to rest and is believed awake": (

@@ -12,8 +12,8 @@ import zipfile
 from flame_host.api import ObjectRef, PackageRef, Payload, Plan
 from flame_host.wire import bson
 from flame_host.wire.envelope import CallOrder, Outcome, SessionOrder, encode_call, encode_outcome, encode_session
-from flame_host.worker.runtime.bootstrap import error_report
 from flame_host.worker.runtime.channel import CALL, ERROR, RESULT, START, encode
+from flame_host.worker.runtime.report import error_report
 
 
 def frames() -> list[bytes]:
@@ -77,6 +77,7 @@ def manifests() -> list[bytes]:
         b"  cache: {endpoint: x, storage: y}\n  package: {storage: file:///x}\n",
         b"current-context: a\ncontexts:\n  a:\n    cluster: {endpoint: &e x, tls: {ca_file: *e}}\n"
         b"    runner: t\n    policy: {pickle: deny}\n",
+        b"contexts:\n a\ncontexts:\n  a:\n    cluster: {endpoint: x}\n",  # a key twice, of two kinds: found once
         b"pickle=deny,builds=allow",
     ]
 
@@ -87,7 +88,21 @@ def requirements() -> list[bytes]:
         b'[project.optional-dependencies]\nb = ["c"]\n[dependency-groups]\nd = ["e", {include-group = "f"}]\nf = []\n'
         b'[tool.flame]\nextras = ["b"]\ngroups = ["d"]\n[tool.setuptools]\next-modules = []\n'
     )
+    package = (
+        b'[project]\nname = "x.y"\ndynamic = ["version"]\ndescription = "z"\nscripts = {a = "b:c"}\n'
+        b'[project.entry-points.g]\nn = "m:o"\n[tool.pdm.version]\nsource = "file"\npath = "pyproject.toml"\n'
+        b'[build-system]\nrequires = []\nbuild-backend = "x"\n[tool.uv.workspace]\nmembers = ["*"]\n[tool.uv.sources]\na = {path = "."}\n'
+        b'[x]\n__version__ = "1.0"\n'
+    )
     lines = b"a>=1 # why\n-r b.txt\n--constraint=c.txt\n-e .\nd @ https://h/d.whl\n\\\n--index-url x\n"
     script = b'# /// script\n# requires-python = ">=3.10"\n# dependencies = ["a"]\n# ///\nprint(1)\n'
     others = [b"\3[metadata]\nname = x\n", b"\4from setuptools import setup\nsetup()\n", b"\5Name: x\n"]
-    return [b"\0" + project, b"\1" + lines, b"\2" + script, *others]
+    return [
+        b"\0" + project,
+        b"\0" + package,
+        b"\0" + package.replace(b'dynamic = ["version"]', b'version = "1"'),
+        b"\0" + package.replace(b'name = "x.y"\ndynamic = ["version"]', b'version = "1"'),  # found without a name once
+        b"\1" + lines,
+        b"\2" + script,
+        *others,
+    ]

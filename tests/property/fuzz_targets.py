@@ -19,7 +19,9 @@ from flame_archive_tar.tar import Tar, TarBz2, TarGz, TarXz
 from flame_archive_zip.zip import Zip
 from flamepy import FlameContext
 
-from flame_host._packages.project import read_project
+from flame_host._packages.reading import Heavy, lightly
+from flame_host._packages.seals import PLACE
+from flame_host._packages.survey import read_tree
 from flame_host._packages.unpack.tree import write_tree
 from flame_host.api import ArchiveError, Archiver, ConfigError, Limits, MemberKind, SerializationError, parse_policy
 from flame_host.serverless import formats, manifest
@@ -119,11 +121,14 @@ def requirements(data: bytes) -> None:
     tree.mkdir(exist_ok=True)
     path = tree / NAMES[data[0] % len(NAMES) if data else 0]
     path.write_bytes(data[1:])
+    before = set(_scratch.rglob("*"))
     try:
-        with contextlib.suppress(ConfigError):
-            read_project(tree)
+        with contextlib.suppress(ConfigError, Heavy), lightly():
+            read_tree(tree)
+        strange = [made for made in set(_scratch.rglob("*")) - before if not made.is_relative_to(tree / PLACE)]
+        assert not strange, strange
     finally:
-        path.unlink()
+        shutil.rmtree(tree)
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {

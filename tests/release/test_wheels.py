@@ -112,7 +112,8 @@ def test_every_command_answers(run: Run, tmp_path: Path) -> None:
     assert json.loads(run("flame", "pack", "--json", "-o", "out.tar.gz").stdout)["schema_version"] == 1
     assert "flmrun" in run("flmctl", "list", "-a").stdout
     assert "shim: Host" in run("flame-host", "template").stdout
-    assert "flame-host[grpc]" in run("flame-host", "serve", status=3, FLAME_INSTANCE_ENDPOINT=str(tmp_path / "socket")).stderr
+    assert "flame-host[serve]" in run("flame-host", "serve", status=3).stderr
+    assert "no server answers" in run("flame-host", "status", "--health", "127.0.0.1:9", status=1).stderr
 
 
 def test_a_project_builds_into_an_archive_of_handlers(run: Run, tmp_path: Path) -> None:

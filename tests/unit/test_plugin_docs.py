@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import os
 import re
 import subprocess
 import sys
+import textwrap
+import types
 from pathlib import Path
 
 import pytest
 
-from flame_host._plugins.loading import hook_names
-from flame_host.api import deployment, hookspecs, models, providers
+from flame_host import api
+from flame_host._plugins.catalog import Catalog
+from flame_host._plugins.loading import Status, hook_names
+from flame_host.api import EVENTS, capabilities, deployment, execution, formats, hookspecs, packages, sessions
 
 PAGES = Path(__file__).parents[2] / "docs" / "plugins"
 FAMILIES = [name.removeprefix("flame_") for name in hook_names()]
@@ -51,7 +56,11 @@ def source_of(module: object) -> str:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_page_says_the_signatures_that_the_contract_has(family: str) -> None:
     hooks = signatures(source_of(hookspecs))[""]
-    classes = {**signatures(source_of(models)), **signatures(source_of(providers)), **signatures(source_of(deployment))}
+    classes = {
+        name: members
+        for module in (sessions, packages, formats, execution, deployment, capabilities)
+        for name, members in signatures(source_of(module)).items()
+    }
     said = signatures("\n".join(blocks(f"{family}.md", "python")))
     assert said.pop("") == {f"flame_{family}": hooks[f"flame_{family}"]}
     provider = re.fullmatch(r".*Iterable\[(\w+)\]", hooks[f"flame_{family}"])
@@ -59,6 +68,38 @@ def test_a_page_says_the_signatures_that_the_contract_has(family: str) -> None:
     assert provider.group(1) in said
     for name, members in said.items():
         assert members == classes[name], f"docs/plugins/{family}.md, {name}"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_hook_says_what_when_what_it_returns_and_an_example_that_is_a_plugin(family: str) -> None:
+    text = inspect.cleandoc(hookspecs.__dict__[f"flame_{family}"].__doc__)
+    what, when, returns, example = text.split("\n\n", 3)
+    assert what.startswith("Offer ")
+    assert when.startswith("Called once, ")
+    assert returns.startswith("Returns:\n")
+    assert example.startswith("Example::\n\n")
+    module = types.ModuleType("example")
+    exec(textwrap.dedent(example.removeprefix("Example::\n\n")), module.__dict__)
+    catalog = Catalog(extra=[("example", module)])
+    record = next(record for record in catalog.records if record.name == "example")
+    assert (record.status, record.reason) == (Status.ACTIVE, "")
+    [offered] = record.offers
+    name, _, key = offered.partition(":")
+    protocol = re.fullmatch(r"Iterable\[(\w+)\]", hookspecs.__dict__[f"flame_{family}"].__annotations__["return"])
+    assert protocol is not None
+    assert name == family
+    assert isinstance(catalog.all(family)[key], vars(api)[protocol.group(1)])
+
+
+def test_the_events_page_has_every_kind_that_is_told_of_and_no_other() -> None:
+    page = (PAGES.parent / "reference" / "events.md").read_text()
+    assert re.findall(r"(?m)^\| `([\w.]+)` \| (.*) \|$", page) == [(kind, what.replace("``", "`")) for kind, what in EVENTS.items()]
+    told = set()
+    for file in (Path(api.__file__).parents[1]).rglob("*.py"):
+        if "testing" not in file.parts and "api" not in file.parts:
+            told |= set(re.findall(r"""(?:_tell\(|Event\(|STALLED = )"((?:session|executor|task|provision)\.\w+)\"""", file.read_text()))
+            told |= {f"provision.{step}" for step in re.findall(r"""_tell\("(\w+)", application\)""", file.read_text())}
+    assert told == set(EVENTS)
 
 
 def test_the_index_leads_to_a_page_of_every_hook() -> None:

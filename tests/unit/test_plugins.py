@@ -21,6 +21,9 @@ GOOD = """
         suffixes = (".{name}",)
         magic = ((0, b"x"),)
 
+        def write(self, members, target): ...
+        def read(self, source, limits): ...
+
     @hookimpl
     def flame_archivers():
         return [Provider()]
@@ -116,6 +119,15 @@ def test_a_blocked_plugin_is_not_even_imported(install: Install):
     record = record_of(Catalog(Selection(blocked=("fake-blocked",))), "fake-blocked")
     assert record.status is Status.DISABLED
     assert module not in sys.modules
+
+
+def test_a_provider_that_lacks_a_part_of_its_contract_is_incompatible_and_says_which(install: Install) -> None:
+    install("partly", GOOD.format(name="aaa").replace("def read", "def browse"))
+    catalog = Catalog()
+    record = record_of(catalog, "fake-partly")
+    assert record.status is Status.INCOMPATIBLE
+    assert "it has no read, see flame_host.api.Archiver" in record.reason
+    assert "aaa" not in catalog.all("archivers")
 
 
 def test_with_a_list_of_plugins_no_others_are_imported(install: Install):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import json
-import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,6 @@ import pytest
 from flame_host._packages.directories import ContentStore
 from flame_host.api import ConfigError, InstallError, ProvisionError
 
-spawn = multiprocessing.get_context("spawn")
 KEY, OTHER = "ab" * 32, "cd" * 32
 
 
@@ -41,11 +42,14 @@ def _die_while_building(root: str) -> None:
     ContentStore(Path(root)).ensure("envs", KEY, build)
 
 
+def _start(function: Callable[..., None], *args: str) -> subprocess.Popen[bytes]:
+    """A process of its own for it. Not one of multiprocessing: that leaves its resource tracker behind."""
+    code = "import runpy, sys; runpy.run_path(sys.argv[1])[sys.argv[2]](*sys.argv[3:])"
+    return subprocess.Popen([sys.executable, "-c", code, __file__, function.__name__, *args])
+
+
 def test_a_builder_that_is_killed_leaves_nothing_that_is_used(tmp_path: Path):
-    process = spawn.Process(target=_die_while_building, args=(str(tmp_path),))
-    process.start()
-    process.join()
-    assert process.exitcode == -signal.SIGKILL
+    assert _start(_die_while_building, str(tmp_path)).wait(30) == -signal.SIGKILL
     store = ContentStore(tmp_path)
     assert store.find("envs", KEY) is None
     entry = store.ensure("envs", KEY, lambda target: (target / "whole").write_text("made") and None)
@@ -54,12 +58,8 @@ def test_a_builder_that_is_killed_leaves_nothing_that_is_used(tmp_path: Path):
 
 def test_eight_processes_that_ask_at_once_build_once(tmp_path: Path):
     log = tmp_path / "log"
-    processes = [spawn.Process(target=_build_slowly, args=(str(tmp_path / "root"), str(log))) for _ in range(8)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(30)
-    assert [process.exitcode for process in processes] == [0] * 8
+    processes = [_start(_build_slowly, str(tmp_path / "root"), str(log)) for _ in range(8)]
+    assert [process.wait(30) for process in processes] == [0] * 8
     assert log.read_text() == "built\n"
 
 

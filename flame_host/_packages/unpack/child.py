@@ -1,4 +1,4 @@
-"""The process that unpacks one archive; started by `flame_host._packages.unpack.parent` as a script, never imported.
+"""The process that unpacks one archive; started by `flame_host._packages.unpack.parent` as a script.
 
 It runs isolated and without ``site``, reads its order from standard input, and answers with one line of JSON. What goes wrong in
 it, an endless loop in a decompressor included, costs this process and nothing else.
@@ -50,7 +50,7 @@ def end_with_parent() -> None:
     fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
 
 
-def confine(limits: dict[str, Any]) -> None:
+def confine(limits: dict[str, Any], memory: int = MEMORY) -> None:
     """Let the kernel stop what the budgets miss."""
     import resource
 
@@ -58,7 +58,7 @@ def confine(limits: dict[str, Any]) -> None:
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_CPU, int(limits["seconds"]) + 2),
         (resource.RLIMIT_FSIZE, limits["member_bytes"]),
-        (resource.RLIMIT_AS, MEMORY),
+        (resource.RLIMIT_AS, memory),
     ):
         hard = resource.getrlimit(kind)[1]
         allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

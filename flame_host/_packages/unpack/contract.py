@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ArchiveError", "ArchiveLimitError", "FlameError", "Limits", "Member", "MemberKind", "PackageError", "UnsafeArchiveError"]
 
-OTHERS = ("errors", "models", "hookspecs", "negotiation", "providers")
+OTHERS = ("errors", "packages", "buffers", "formats", "sessions", "execution", "hookspecs", "negotiation")
 
 
 class FlameError(Exception):

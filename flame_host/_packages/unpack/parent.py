@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import marshal
 import os
-import select
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from flame_host._packages.children import ask
 from flame_host._packages.unpack.tree import TreeSummary
 from flame_host.api import ArchiveError, ArchiveLimitError, Archiver, FlameError, Limits, PluginError, UnsafeArchiveError
 
@@ -99,58 +95,11 @@ def unpack(archive: Path, target: Path, archiver: Archiver | str, limits: Limits
             "limits": asdict(limits),
         }
     )
-    answer, complaint = _ask(order, limits.seconds)
-    return _interpret(answer, complaint, name)
-
-
-def _ask(order: bytes, seconds: float) -> tuple[bytes, str]:
-    """Run the child; returns its answer, and what else it had to say if it gave none."""
-    if not sys.executable:
-        raise PluginError("archives are unpacked by a second Python process, and this one does not know its interpreter (sys.executable)")
-    deadline = time.monotonic() + seconds
-    # A session of its own, so that the group can be killed; its standard input stays open for as long as we live.
-    child = subprocess.Popen(
-        [sys.executable, "-I", "-S", os.fspath(CHILD)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0, start_new_session=True,
-    )  # fmt: skip
-    assert child.stdin is not None
-    assert child.stdout is not None
-    assert child.stderr is not None
     try:
-        with contextlib.suppress(BrokenPipeError):  # it ended before it listened; its standard error says why
-            child.stdin.write(order)
-        answer = _read(child.stdout.fileno(), deadline, seconds)
-        complaint = "" if answer else os.read(child.stderr.fileno(), 64 << 10).decode(errors="replace")
-        child.wait(timeout=max(0.1, deadline - time.monotonic()))
-        if not answer:
-            complaint = complaint or f"exit status {child.returncode}"
-        return answer, complaint
-    finally:
-        _end(child)
-
-
-def _read(descriptor: int, deadline: float, seconds: float) -> bytes:
-    """All the child answers, until it closes its end."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    answer = b""
-    while len(answer) < ANSWER_BYTES:
-        if not poll.poll(max(0, int((deadline - time.monotonic()) * 1000))):
-            raise ArchiveLimitError("seconds", f"unpacking took longer than {seconds:g} s and was stopped")
-        data = os.read(descriptor, 64 << 10)
-        if not data:
-            break
-        answer += data
-    return answer
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    if child.poll() is None:
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()
-    for stream in (child.stdin, child.stdout, child.stderr):
-        if stream is not None:
-            stream.close()
+        answer, complaint = ask(CHILD, order, limits.seconds, ANSWER_BYTES)
+    except TimeoutError:
+        raise ArchiveLimitError("seconds", f"unpacking took longer than {limits.seconds:g} s and was stopped") from None
+    return _interpret(answer, complaint, name)
 
 
 def _interpret(answer: bytes, complaint: str, name: str) -> TreeSummary:

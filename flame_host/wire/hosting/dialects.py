@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 from flame_host.api import (
     Buffer,
@@ -14,6 +16,7 @@ from flame_host.api import (
     Plan,
     SerializationError,
     Serializer,
+    buffer_view,
 )
 from flame_host.wire import bson
 from flame_host.wire.envelope import (
@@ -105,7 +108,24 @@ class PickleDialect:
         return Call(METHOD, encoded, tuple(buffers))
 
     def write(self, payload: Payload) -> bytes:
-        return bson.encode_reference(self._objects.put(self._prefix, payload))
+        return bson.encode_reference(self._objects.put(self._prefix, in_one_piece(payload)))
+
+
+class _Reunited:
+    """Unpickles as the value of a pickle whose buffers stood apart; the standard library is all it needs."""
+
+    def __init__(self, data: bytes, buffers: Sequence[bytearray]) -> None:
+        self._reduced = (partial(pickle.loads, buffers=list(buffers)), (data,))
+
+    def __reduce__(self) -> Any:
+        return self._reduced
+
+
+def in_one_piece(payload: Payload) -> Payload:
+    """The payload as a pickle that older clients read, which know of no buffers apart. Nothing is opened for it."""
+    if not payload.buffers:
+        return payload
+    return Payload(payload.format, pickle.dumps(_Reunited(payload.data, [bytearray(buffer_view(buffer)) for buffer in payload.buffers]), 4))
 
 
 def order_of(data: bytes | None, objects: Objects) -> tuple[SessionOrder | None, Payload | bytes]:

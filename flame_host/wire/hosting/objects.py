@@ -29,7 +29,13 @@ class Objects:
         return self._default().put(prefix, payload)
 
     def get(self, ref: ObjectRef) -> Payload:
-        """Raises `CacheError` when no plugin serves the reference's endpoint, or the object is gone."""
+        """Of the reference's endpoint, or, when it names none, of the cluster's cache: clients may reach that under another name.
+
+        Raises:
+            CacheError: no plugin serves the endpoint, or the object is gone.
+        """
+        if not ref.endpoint:
+            return self._default().get(ref)
         return self._open(ref.endpoint).get(ref)
 
     def close(self) -> None:

@@ -33,12 +33,15 @@ from flame_host.api import (
     check_format,
     intersect_policies,
 )
+from flame_host.wire.batches import CALLS
 from flame_host.wire.contexts import SessionContext, TaskContext
 from flame_host.wire.convert import application_of
-from flame_host.wire.envelope import SessionOrder
+from flame_host.wire.envelope import SessionOrder, kind_of
+from flame_host.wire.hosting.batches import BatchRunner
 from flame_host.wire.hosting.dialects import Dialect, EnvelopeDialect, PickleDialect, legacy_payload, order_of
 from flame_host.wire.hosting.objects import Objects
 from flame_host.wire.instance import serve
+from flame_host.wire.lending import lend
 from flame_host.wire.outcomes import Failure, ReturnCode, failure_of_report, with_report
 
 log = logging.getLogger(__name__)
@@ -122,6 +125,7 @@ class HostedService:
         self._objects: Objects | None = None
         self._session: Session | None = None
         self._dialect: Dialect | None = None
+        self._batches: BatchRunner | None = None
         self._plan = Plan()
         self._closing = threading.Lock()
 
@@ -130,7 +134,7 @@ class HostedService:
     def on_session_enter(self, context: SessionContext) -> None:
         self.on_session_leave()
         host = self._make_host()
-        host.add_log_sink(_echo)
+        host.add_log_sink(self._log)
         self._objects = Objects(host, "local")
         order, target = order_of(context.common_data(), self._objects)
         application = application_of(context.application, order, host.catalog.all("archivers"))
@@ -143,6 +147,8 @@ class HostedService:
     def on_task_invoke(self, context: TaskContext) -> bytes:
         if self._session is None or self._dialect is None:
             raise SessionError(f"task {context.task_id} came before its session was entered")
+        if self._batches is not None and kind_of(context.input) == CALLS:
+            return self._batches.run(context.input or b"")
         call = self._dialect.read(context.input)
         pending = PendingCall()
         self._session.submit(pending, call.method, call.data, call.buffers, call.references)
@@ -156,12 +162,17 @@ class HostedService:
     def on_session_leave(self) -> None:
         self.close()
 
+    def _log(self, record: LogRecord) -> None:
+        _echo(record)
+        if self._batches is not None:
+            self._batches.hear(record)
+
     def close(self) -> None:
         """End the workers; a task under way fails. Idempotent, from any thread."""
         with self._closing:
             connection, self._connection = self._connection, None
             objects, self._objects = self._objects, None
-            self._session = None
+            self._session = self._batches = None
         if connection is not None:
             connection.close()
         if objects is not None:
@@ -180,6 +191,7 @@ class HostedService:
             self._dialect = EnvelopeDialect(order, self._objects, prefix)
         else:
             self._dialect = PickleDialect(serializer, self._objects, prefix)
+        lend()
         connection = self._connection = host.connect("local:")
         if connection.get_application(application.name) is not None:
             connection.unregister_application(application.name)
@@ -194,11 +206,16 @@ class HostedService:
                 min_instances=1,
                 max_instances=1,
                 warmup=1,
-                # A cluster runs a task again where it sees fit; done here too, a task could run many times unseen.
-                retries=0,
+                # A client that says nothing leaves it to the cluster, which runs a task again where it sees fit.
+                retries=order.retries if order else 0,
+                checkpoint=order.checkpoint if order else 0,
+                isolation=order.isolation if order else "",
+                limits=order.limits if order else {},
                 timeout=time_limit(order.timeout if order else 0.0),
             )
         )
+        if order is not None:
+            self._batches = BatchRunner(order, self._objects, prefix, self._session)
         self._wait_until_ready(serializer.dumps(((), {})))
 
     def _wait_until_ready(self, no_arguments: bytes) -> None:

@@ -4,6 +4,8 @@ A frame is a 12-byte header and a body. Many frames travel in one write and one 
 ahead of the frame that uses them, in order. Runs in the application's interpreter too: standard library only, Python 3.8 syntax.
 """
 
+from __future__ import annotations
+
 import array
 import json
 import os
@@ -12,10 +14,26 @@ import struct
 import time
 from collections import deque
 
-if __package__:
-    from flame_host.worker.runtime.memory import MemorySegment
-else:  # in a worker, which imports these files without their package
-    from memory import MemorySegment
+from .memory import MemorySegment
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Any, Protocol, Union
+
+    Part = Union[bytes, MemorySegment]
+    """What stands in the body itself, or beside it."""
+    Reference = tuple[str, Part, Sequence[Part]]
+    """Format, data, buffers."""
+    Frame = tuple[int, int, int, int, bytes, tuple[MemorySegment, ...]]
+    """kind, flags, extra, number, body, segments."""
+
+    class Readable(Protocol):
+        """As much of a socket as a `Receiver` needs."""
+
+        @property
+        def recvmsg_into(self) -> Callable[..., Any]: ...
+
 
 HEADER = struct.Struct("<BBHII")
 """kind, flags, extra, number of the task, length of the body. For calls ``extra`` is the length of the method's name."""
@@ -52,7 +70,14 @@ class ChannelClosed(Exception):
     """The other side is gone."""
 
 
-def encode(kind, number, data, buffers=(), references=(), method=b""):
+def encode(
+    kind: int,
+    number: int,
+    data: Any,
+    buffers: Iterable[Any] = (),
+    references: Iterable[tuple[str, Any, Iterable[Any]]] = (),
+    method: bytes = b"",
+) -> tuple[bytes, tuple[MemorySegment, ...]]:
     """A frame as bytes, and the segments that have to travel with it.
 
     Args:
@@ -60,8 +85,8 @@ def encode(kind, number, data, buffers=(), references=(), method=b""):
     """
     if not buffers and not references and len(data) <= INLINE_LIMIT:
         return HEADER.pack(kind, 0, len(method), number, len(method) + len(data)) + method + data, ()
-    pieces = []
-    segments = []
+    pieces: list[Any] = []
+    segments: list[MemorySegment] = []
     table = {
         "data": _place([data], pieces, segments)[0],
         "buffers": _place(buffers, pieces, segments),
@@ -74,27 +99,27 @@ def encode(kind, number, data, buffers=(), references=(), method=b""):
     return HEADER.pack(kind, WITH_PARTS, len(method), number, len(body)) + body, tuple(segments)
 
 
-def returned(numbers):
+def returned(numbers: Sequence[int]) -> bytes:
     """The frame that hands calls back."""
     body = struct.pack("<%dI" % len(numbers), *numbers)
     return HEADER.pack(RETURNED, 0, 0, 0, len(body)) + body
 
 
-def numbers_of(frame):
+def numbers_of(frame: Frame) -> frozenset[int]:
     """The calls that a RETURNED frame hands back."""
     return frozenset(struct.unpack("<%dI" % (len(frame[4]) // 4), frame[4]))
 
 
-def credit(number, taken):
+def credit(number: int, taken: int) -> bytes:
     """The frame that tells how many items of a stream have been taken in all. What it says holds for good, so it may come twice."""
     return HEADER.pack(CREDIT, 0, 0, number, _NUMBER.size) + _NUMBER.pack(taken)
 
 
-def taken_of(frame):
-    return _NUMBER.unpack(frame[4])[0]
+def taken_of(frame: Frame) -> int:
+    return int(_NUMBER.unpack(frame[4])[0])
 
 
-def _place(buffers, pieces, segments):
+def _place(buffers: Iterable[Any], pieces: list[Any], segments: list[MemorySegment]) -> list[int]:
     """Put small buffers into the body and large ones into segments; returns its size, negative when it went into a segment."""
     places = []
     for buffer in buffers:
@@ -110,15 +135,15 @@ def _place(buffers, pieces, segments):
     return places
 
 
-def decode(frame):
+def decode(frame: Frame) -> tuple[Part, Sequence[Part], Sequence[Reference]]:
     """Take a frame apart: data, buffers, references; references as ``(format, data, buffers)``. Parts may be segments."""
     _, flags, extra, _, body, segments = frame
     if not flags & WITH_PARTS:
         return body[extra:], (), ()
-    segments = iter(segments)
+    coming = iter(segments)
 
-    def take(size):
-        return next(segments).cut(size)
+    def take(size: int) -> MemorySegment:
+        return next(coming).cut(size)
 
     (length,) = _LENGTH.unpack_from(body, extra)
     offset = extra + _LENGTH.size + length
@@ -133,18 +158,18 @@ def decode(frame):
     return data, buffers, references
 
 
-def view_of(part):
+def view_of(part: Part) -> Any:
     """The bytes of a decoded part: a segment is mapped."""
     return part.view() if isinstance(part, MemorySegment) else part
 
 
-def writable_view_of(part):
+def writable_view_of(part: Part) -> memoryview:
     """The same for who owns it: writing changes this process's own pages only."""
     return part.private_view() if isinstance(part, MemorySegment) else memoryview(bytearray(part))
 
 
-def _collect(places, body, offset, take):
-    parts = []
+def _collect(places: Sequence[int], body: bytes, offset: int, take: Callable[[int], MemorySegment]) -> tuple[list[Part], int]:
+    parts: list[Part] = []
     for place in places:
         if place < 0:
             parts.append(take(-place))
@@ -157,22 +182,22 @@ def _collect(places, body, offset, take):
 class Receiver:
     """Reads frames. One thread at a time."""
 
-    def __init__(self, sock):
+    def __init__(self, sock: Readable) -> None:
         self._sock = sock
         self._buffer = bytearray(READ_SIZE)
         self._view = memoryview(self._buffer)
         self._start = self._end = 0
-        self._descriptors = deque()
-        self._segments = ()
-        self._received = deque()
+        self._descriptors: deque[Any] = deque()
+        self._segments: tuple[MemorySegment, ...] = ()
+        self._received: deque[Any] = deque()
         self._recvmsg_into = sock.recvmsg_into
 
     @property
-    def torn(self):
+    def torn(self) -> bool:
         """A signal's exception has come between taking bytes off the socket and making frames of them: it cannot be read any more."""
         return bool(self._received)
 
-    def spin_into(self, frames, enough=WAIT_AWAKE):
+    def spin_into(self, frames: list[Frame] | deque[Frame], enough: float = WAIT_AWAKE) -> bool:
         """Like `receive_into`, asking again and again for so many seconds; whether anything came."""
         until = time.monotonic() + enough
         while time.monotonic() < until:
@@ -183,16 +208,16 @@ class Receiver:
                 continue
         return False
 
-    def receive(self, flags=0):
+    def receive(self, flags: int = 0) -> list[Frame]:
         """Wait for data and return all whole frames in it, as ``(kind, flags, extra, number, body, segments)``; perhaps none.
 
         Bodies are copies. Raises `ChannelClosed` at the end, BlockingIOError with ``MSG_DONTWAIT`` and nothing there.
         """
-        frames = []
+        frames: list[Frame] = []
         self.receive_into(frames, flags)
         return frames
 
-    def receive_into(self, into, flags=0):
+    def receive_into(self, into: list[Frame] | deque[Frame], flags: int = 0) -> None:
         """The same, appended to a list or deque; by then they are there, or `torn` is true, should a signal interrupt this."""
         view, received = self._view, self._received
         try:
@@ -209,7 +234,7 @@ class Receiver:
             received.clear()
             raise ChannelClosed("the other side closed the channel")
         start, end = self._start, self._end + count
-        frames = []
+        frames: list[Frame] = []
         append, unpack, size = frames.append, HEADER.unpack_from, HEADER_SIZE
         needed = size
         while end - start >= size:
@@ -228,7 +253,7 @@ class Receiver:
         into.extend(frames)
         received.clear()
 
-    def spin(self, enough=WAIT_AWAKE):
+    def spin(self, enough: float = WAIT_AWAKE) -> list[Frame] | None:
         """Ask again and again for so many seconds, then give up with None: to be woken takes longer than a short call.
 
         A process that waits for an answer to come in a few microseconds keeps its core awake, its caches warm and its place. Only for
@@ -242,10 +267,10 @@ class Receiver:
                 continue
         return None
 
-    def _adopt(self, descriptor):
+    def _adopt(self, descriptor: Any) -> MemorySegment:
         return MemorySegment.adopted(descriptor)
 
-    def _settle(self, start, end, needed):
+    def _settle(self, start: int, end: int, needed: int) -> None:
         """Keep the incomplete rest at the front of a buffer that has room for it."""
         rest = end - start
         if not rest:
@@ -258,35 +283,35 @@ class Receiver:
         else:
             self._start, self._end = start, end
 
-    def _grow(self, rest, capacity):
+    def _grow(self, rest: bytes, capacity: int) -> None:
         if capacity > len(self._buffer) or not rest:
             self._buffer = bytearray(capacity)
             self._view = memoryview(self._buffer)
         self._view[: len(rest)] = rest
         self._start, self._end = 0, len(rest)
 
-    def _keep(self, ancillary):
+    def _keep(self, ancillary: Iterable[tuple[int, int, bytes]]) -> None:
         for level, kind, data in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                descriptors = array.array("i")
+                descriptors: array.array[int] = array.array("i")
                 descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
                 for fd in descriptors:
                     os.set_inheritable(fd, False)
                 self._descriptors.extend(descriptors)
 
-    def close(self):
+    def close(self) -> None:
         while self._descriptors:
             os.close(self._descriptors.popleft())
 
 
-def descriptor_messages(segments):
+def descriptor_messages(segments: Sequence[Any]) -> Iterator[tuple[bytes, Sequence[Any]]]:
     """The messages that carry segments: pairs of a frame and those whose descriptors are sent with it."""
     for first in range(0, len(segments), _DESCRIPTORS_A_MESSAGE):
         some = segments[first : first + _DESCRIPTORS_A_MESSAGE]
         yield HEADER.pack(DESCRIPTORS, 0, len(some), 0, 0), some
 
 
-def send_descriptors(sock, segments):
+def send_descriptors(sock: socket.socket, segments: Sequence[MemorySegment]) -> None:
     """Send segments on a blocking socket, ahead of the frame that uses them."""
     for frame, some in descriptor_messages(segments):
         descriptors = array.array("i", [segment.fd for segment in some])

@@ -7,6 +7,8 @@ host finds what it would have found without a fork.
 Runs in the application's interpreter: standard library only, Python 3.8 syntax.
 """
 
+from __future__ import annotations
+
 import gc
 import os
 import resource
@@ -16,102 +18,109 @@ import struct
 import threading
 import time
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
+
+    from .bootstrap import Worker
+    from .channel import Frame
+
 _DONE = b"."
 _CREDIT = struct.Struct("<QQ")
-_SENDERS = {"flush": 3, "_send_frame": 4, "send_log": 5}
-"""Methods of the worker that write frames, and where in the shared page each says that it is at it."""
+_SENDERS = {"flush": 3, "send_frame": 4, "log": 5}
+"""Methods of `Replies` that write frames, and where in the shared page each says that it is at it."""
 
 
 class Forks:
     """Called with a frame in place of running it."""
 
-    def __init__(self, worker):
+    def __init__(self, worker: Worker) -> None:
         self._worker = worker
         gc.collect()
         gc.freeze()  # so that no fork copies these pages by looking at them
 
-    def __call__(self, frame):
-        worker = self._worker
+    def __call__(self, frame: Frame) -> None:
+        worker, task = self._worker, self._worker.task
         number = frame[3]
-        worker.flush()
+        worker.replies.flush()
         for mark in _SENDERS.values():
             worker.progress[mark] = 0
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         relay = _Relay(ours)
-        worker._give_credit = relay  # from before the fork on: what comes in between waits in the pipe
+        worker.give_credit = relay  # from before the fork on: what comes in between waits in the pipe
         worker.progress[0] = worker.started + 1
         try:
             pid = os.fork()
         except OSError as error:  # no room for another process
-            del worker._give_credit
+            worker.give_credit = worker.credit.give
             relay.close()
             theirs.close()
             worker.started += 1
-            worker._fail(number, error)
+            worker.fail(number, error)
             return
         if not pid:
             ours.close()
             self._run(frame, theirs)
         theirs.close()
-        worker.current, worker.busy = number, True
+        task.number, task.busy = number, True
         try:
             try:
-                if number in worker.unwanted:
-                    worker._interrupted()
+                if number in task.unwanted:
+                    task.check()
                 answered = ours.recv(1) == _DONE
             except BaseException:
-                worker.busy = False
-                _let_finish_sending(pid, worker.progress, ours)
+                task.busy = False
+                _let_finish_sending(pid, worker.progress)
                 raise
             finally:
-                worker.busy = False
+                task.busy = False
                 worker.started += 1  # the fork counts in shared memory; we go on from there
                 _kill(pid)
                 ended = _reap(pid)
-                del worker._give_credit
+                worker.give_credit = worker.credit.give
                 relay.close()
         except BaseException as error:
             worker.progress[0] = worker.started
-            worker._fail(number, error)
+            worker.fail(number, error)
             return
-        worker.current = 0
+        task.number = 0
         if not answered:
             _end_like(ended)
 
-    def _run(self, frame, pipe):
+    def _run(self, frame: Frame, pipe: socket.socket) -> NoReturn:
         """In the fork; never returns."""
         worker = self._worker
         try:
             os.setpgid(0, 0)  # what the call starts goes with it
             worker.forked = None
-            del worker._give_credit
-            worker.credited = threading.Lock()
-            worker.credited.acquire()
+            worker.give_credit = worker.credit.give
+            worker.credit.renew_lock()
             worker.pid = os.getpid()
-            worker.sending, worker.control_sending = threading.Lock(), threading.Lock()
+            worker.replies.renew_locks()
             for name, mark in _SENDERS.items():
-                setattr(worker, name, _marked(getattr(worker, name), worker.progress, mark))
+                setattr(worker.replies, name, _marked(getattr(worker.replies, name), worker.progress, mark))
             threading.Thread(target=self._listen, args=(pipe,), daemon=True).start()
-            worker._run(frame)
-            worker.flush()
+            worker.run(frame)
+            worker.replies.flush()
             pipe.sendall(_DONE)
             signal.pause()  # until we are reaped: whoever answered must not be taken for one that left
         finally:
             os._exit(1)
 
-    def _listen(self, pipe):
+    def _listen(self, pipe: socket.socket) -> None:
         """Credit for streamed items; and when the worker is gone, so are we."""
         while True:
             data = pipe.recv(_CREDIT.size)
             if not data:
                 os.kill(0, signal.SIGKILL)
-            self._worker._give_credit(*_CREDIT.unpack(data))
+            self._worker.give_credit(*_CREDIT.unpack(data))
 
 
-def _marked(send, progress, mark):
+def _marked(send: Callable[..., Any], progress: memoryview, mark: int) -> Callable[..., Any]:
     """Tell in shared memory that a frame is under way: whoever is killed in the middle of one leaves the host waiting for its rest."""
 
-    def marked(*args):
+    def marked(*args: object) -> Any:
         progress[mark] = 1
         try:
             return send(*args)
@@ -121,7 +130,7 @@ def _marked(send, progress, mark):
     return marked
 
 
-def _let_finish_sending(pid, progress, sock):
+def _let_finish_sending(pid: int, progress: memoryview) -> None:
     """Stop the fork where it is; when that is in the middle of a frame, let it go on until it has done with that."""
     while True:
         os.kill(pid, signal.SIGSTOP)
@@ -135,23 +144,23 @@ def _let_finish_sending(pid, progress, sock):
 class _Relay:
     """Stands where the worker would take credit itself: what is said here is said in the fork, whenever that comes to read it."""
 
-    def __init__(self, sock):
+    def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._closing = threading.Lock()
 
-    def __call__(self, number, taken):
+    def __call__(self, number: int, taken: int) -> None:
         with self._closing:  # the control thread must not write to whatever has the number of a closed descriptor by then
             try:
                 self._sock.send(_CREDIT.pack(number, taken))
             except OSError:
                 pass
 
-    def close(self):
+    def close(self) -> None:
         with self._closing:
             self._sock.close()
 
 
-def _kill(pid):
+def _kill(pid: int) -> None:
     for kill in (os.killpg, os.kill):
         try:
             kill(pid, signal.SIGKILL)
@@ -159,14 +168,14 @@ def _kill(pid):
             pass
 
 
-def _reap(pid):
+def _reap(pid: int) -> int:
     try:
         return os.waitpid(pid, 0)[1]
     except ChildProcessError:
         return 0
 
 
-def _end_like(status):
+def _end_like(status: int) -> None:
     """Leave as the fork did."""
     if os.WIFEXITED(status):
         os._exit(os.WEXITSTATUS(status))

@@ -8,6 +8,8 @@ Runs in the application's interpreter: standard library only, Python 3.8 syntax.
 each order is one byte with the descriptors of the new worker, each answer the number of its process, 0 when there is none.
 """
 
+from __future__ import annotations
+
 import array
 import ctypes
 import gc
@@ -18,11 +20,16 @@ import signal
 import socket
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import NoReturn
+
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def main(descriptor, start):
+def main(descriptor: int, start: Callable[..., None]) -> None:
     """Serve orders until the guardian is gone. ``start`` is called in each worker with its descriptors: data, control, progress."""
     sock = socket.socket(fileno=descriptor)
     guardian = os.getppid()
@@ -44,7 +51,7 @@ def main(descriptor, start):
             os.close(fd)
 
 
-def _import_ahead(modules, paths, support):
+def _import_ahead(modules: Sequence[str], paths: Sequence[str], support: str) -> None:
     """With the path that the workers will have, so that each finds what it would find by itself. An error is theirs to tell."""
     import resource  # noqa: F401  before the application's directories are on the path
 
@@ -59,18 +66,18 @@ def _import_ahead(modules, paths, support):
     sys.path[:] = before
 
 
-def _order(sock):
+def _order(sock: socket.socket) -> list[int] | None:
     data, ancillary, _, _ = sock.recvmsg(1, socket.CMSG_SPACE(16 * 4))
     if not data:
         return None
-    fds = array.array("i")
+    fds: array.array[int] = array.array("i")
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(content)
     return list(fds)
 
 
-def _fork_again(sock, guardian, fds, start):
+def _fork_again(sock: socket.socket, guardian: int, fds: Sequence[int], start: Callable[..., None]) -> NoReturn:
     """Never returns."""
     try:
         worker = os.fork()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import signal
@@ -67,6 +68,15 @@ def test_a_place_that_cannot_be_made_is_a_store_error(tmp_path: Path) -> None:
         FileStore().publish(source, (tmp_path / "file" / "below").as_uri(), name="p.zip", digest=digest)
 
 
+def is_writing_below(pid: int, directory: Path) -> bool:
+    """Whether a process has a file open there, be it one without a name."""
+    found = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(descriptor))
+    return any(path.startswith(f"{directory}/") for path in found)
+
+
 def test_a_killed_upload_leaves_nothing_that_looks_complete(tmp_path: Path) -> None:
     source, digest = package(tmp_path, os.urandom(1 << 20) * 200)
     location = tmp_path / "packages"
@@ -77,11 +87,12 @@ def test_a_killed_upload_leaves_nothing_that_looks_complete(tmp_path: Path) -> N
     process = subprocess.Popen([sys.executable, "-c", program, str(source), location.as_uri(), digest])
     try:
         until = time.monotonic() + 30
-        while not list(location.glob(".p.zip.*.part")) and process.poll() is None and time.monotonic() < until:
+        while not is_writing_below(process.pid, location) and process.poll() is None and time.monotonic() < until:
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
     finally:
         process.wait(30)
+    assert not list(location.glob(".*")), "a file that is not whole has no name"
     target = location / "p.zip"
     assert not target.exists() or hashlib.sha256(target.read_bytes()).hexdigest() == digest
     url = FileStore().publish(source, location.as_uri(), name="p.zip", digest=digest)

@@ -104,7 +104,7 @@ def test_a_hint_says_what_to_do_about_a_lock() -> None:
         SERIALIZER.dumps(Locked())
 
 
-def test_a_cycle_around_the_culprit_does_not_hang_the_search() -> None:
+def test_a_cycle_around_the_unpicklable_part_does_not_hang_the_search() -> None:
     ring: list[Any] = [1]
     ring.append(ring)
     ring.append(LOCK)

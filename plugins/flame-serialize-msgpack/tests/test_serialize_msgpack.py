@@ -60,7 +60,33 @@ class Text(str):
 
 @dataclasses.dataclass
 class Data:
+    x: Any = 1
+
+    def __post_init__(self) -> None:
+        ran.append(self)
+
+
+ran: list[Any] = []
+
+
+class OfData(Data):
+    pass
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    __slots__ = ("inside", "when")
+    when: datetime.date
+    inside: tuple[Data, ...]
+
+
+@dataclasses.dataclass
+class Failure(Exception):
     x: int = 1
+
+
+holding_more = Data(2)
+holding_more.more = 1  # type: ignore[attr-defined]
 
 
 class Counter:
@@ -115,7 +141,11 @@ for _ in range(500):
         ({Text("x"): 1}, "value['x']", "plain str"),
         (collections.OrderedDict(a=1), "value", "plain dict"),
         (collections.defaultdict(list), "value", "plain dict"),
-        (Data(), "value", "asdict"),
+        (OfData(), "value", "a subclass of a dataclass that is none itself"),
+        ([Data([Text("x")])], "value[0].x[0]", "plain str"),
+        ({"a": holding_more}, "value['a']", "holds more beside its fields"),
+        (Failure(), "value", "a kind of Exception"),
+        (dataclasses.make_dataclass("Made", ["x"])(1), "value", "is not what"),
         ([json.dumps], "value[0]", "is code"),
         (Counter, "value", "is code"),
         ({"a": {1, (2, Text("x"))}}, "value['a']", "an element that"),
@@ -132,6 +162,41 @@ def test_what_would_change_is_refused_and_named(value: Any, path: str | None, re
     with pytest.raises(NotSerializableError, match=reason) as caught:
         SERIALIZER.dumps(value)
     assert path is None or caught.value.path == path
+
+
+def test_dataclasses_arrive_as_they_were_and_nothing_of_them_runs() -> None:
+    value = Frozen(datetime.date(2020, 1, 1), (Data({"a": [1]}), Data(None)))
+    data = SERIALIZER.dumps([value, {value.when: Data(b"x")}])
+    ran.clear()
+    found = SERIALIZER.loads(data)
+    assert found == [value, {value.when: Data(b"x")}]
+    assert [type(item) for item in (found[0], *found[0].inside)] == [Frozen, Data, Data]
+    assert len(ran) == 1, "only the one made by this test"
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "contents", "reason"),
+    [
+        ("not_loaded_anywhere", "Data", {"x": 1}, "not loaded here; nothing is imported"),
+        ("wsgiref.simple_server", "Data", {"x": 1}, "not loaded here"),
+        (__name__, "Data", {"y": 1}, "has the fields x here"),
+        (__name__, "Data", {"x": 1, "__class__": 1}, "has the fields x here"),
+        (__name__, "Data", [1], "has the fields x here"),
+        (__name__, "OfData", {"x": 1}, "is no dataclass"),
+        (__name__, "Counter", {}, "is no dataclass"),
+        (__name__, "Failure", {"x": 1}, "a kind of Exception"),
+        (__name__, "dataclasses.Field", {}, "is no dataclass"),
+        (__name__, "ran", {}, "is no dataclass"),
+        ("os", "system", {}, "is no dataclass"),
+        (1, "Data", {}, "not two strings"),
+    ],
+)
+def test_a_message_can_only_fill_a_dataclass_that_is_loaded(module: Any, name: str, contents: Any, reason: str) -> None:
+    before = set(sys.modules)
+    data = msgpack.packb([msgpack.ExtType(18, msgpack.packb([module, name, contents]))])
+    with pytest.raises(SerializationError, match=reason):
+        SERIALIZER.loads(data)
+    assert set(sys.modules) == before
 
 
 @pytest.mark.parametrize(
@@ -301,5 +366,5 @@ def test_arbitrary_bytes_never_escape_the_error_tree(data: bytes) -> None:
 
 def test_the_codec_error_carries_path_reason_and_hint() -> None:
     with pytest.raises(codec.CannotPack) as caught:
-        codec.dumps([Data()])
-    assert (caught.value.path, "asdict" in caught.value.hint) == ("value[0]", True)
+        codec.dumps([Text("x")])
+    assert (caught.value.path, "str(x)" in caught.value.hint) == ("value[0]", True)

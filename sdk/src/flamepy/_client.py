@@ -4,39 +4,34 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import inspect
 import os
 import threading
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from flame_host.api import (
     Application,
-    ApplicationNotFoundError,
     Buffer,
     ConfigError,
     Connection,
     FormatNotAllowedError,
-    NotSerializableError,
+    ObjectStore,
     Payload,
     Plan,
-    Resources,
     Serializer,
-    SessionSpec,
+    buffer_view,
     check_format,
     intersect_policies,
 )
-from flamepy._calls.service import is_function, name_of
-from flamepy._config.amounts import resources_of
+from flame_host.api.negotiation import REST
+from flamepy._stores import Stores
 
 if TYPE_CHECKING:
-    import logging
-
     from flame_host import Host
     from flamepy._calls.by_value import ByValue
     from flamepy._calls.logs import TaskLogs
-    from flamepy._calls.session import Source
+    from flamepy._config.settings import Settings
 
 _lock = threading.RLock()
 _clients: dict[str, Client] = {}
@@ -46,7 +41,9 @@ class Client:
     """One engine, connected.
 
     Attributes:
+        stores: where its objects are kept.
         users: how many hold it; the last to let go closes the connection.
+        by_value_modules: application → which modules are sent to it whole.
         policies: of the configuration and, by name, of each application that is open; what one denies is denied to all values.
     """
 
@@ -59,10 +56,12 @@ class Client:
         self.endpoint = endpoint
         self.host: Host = Host()
         self.connection: Connection = self.host.connect(endpoint)
+        self.stores = Stores(self.host, self.connection)
         self.logs: TaskLogs = TaskLogs()
+        self.application_objects: dict[str, ObjectStore] = {}
         self.users = 0
-        self.travelling: dict[str, ByValue] = {}
-        self.policies: dict[str, Mapping[str, str]] = {"": _configured_policy()}
+        self.by_value_modules: dict[str, ByValue] = {}
+        self.policies: dict[str, Mapping[str, str]] = {"": _default_settings().policy}
         self.activity = Activity()
         self._remove_sinks = (self.host.add_log_sink(self.logs), self.host.add_event_sink(self.activity.observe))
 
@@ -91,22 +90,32 @@ class Client:
         return _encode(self.serializer(plan), value)
 
     def decode(self, payload: Payload) -> Any:
-        from flame_host.api import buffer_view
-
         return self._allowed(payload.format).loads(payload.data, buffers=[buffer_view(part) for part in payload.buffers])
 
     def by_value(self, application: Application) -> ByValue:
         """Which modules travel by value to an application; without a package of its own all that are not installed do."""
         from flamepy._calls.by_value import ByValue
 
-        if application.name not in self.travelling:
-            self.travelling[application.name] = ByValue(self.serializer(application.plan), None)
-        return self.travelling[application.name]
+        if application.name not in self.by_value_modules:
+            self.by_value_modules[application.name] = ByValue(self.serializer(application.plan), None)
+        return self.by_value_modules[application.name]
+
+    def objects_of(self, application: str) -> ObjectStore:
+        """Where an application's objects are kept: as its Runner was told, else at its engine's own cache."""
+        return self.application_objects.get(application, self.stores.engines)
+
+    @cached_property
+    def objects(self) -> ObjectStore:
+        """For objects that belong to no Runner: where those of a Runner in this directory that says nothing would be."""
+        settings = _default_settings()
+        wanted = self.stores.wants(settings).of("caches").names[0]
+        return self.stores.open(Plan(cache=wanted), settings.cache) if wanted != REST else self.stores.engines
 
     def close(self) -> None:
         try:
-            for travelling in self.travelling.values():
-                travelling.close()
+            for modules in self.by_value_modules.values():
+                modules.close()
+            self.stores.close()
             self.connection.close()
         finally:
             self.activity.end()
@@ -146,22 +155,13 @@ def release(client: Client) -> None:
     client.close()
 
 
-def _configured_policy() -> Mapping[str, str]:
-    """What a Runner in this directory that says nothing would keep to."""
+def _default_settings() -> Settings:
+    """What holds for a Runner in this directory that says nothing."""
     from pathlib import Path
 
     from flamepy._config.settings import resolve
 
-    return resolve(Path.cwd(), {"storage": "file:///"}).policy
-
-
-def default_endpoint() -> str:
-    """Where the functions of `flamepy` go: as for a Runner in this directory that says nothing."""
-    from pathlib import Path
-
-    from flamepy._config.settings import resolve
-
-    return resolve(Path.cwd(), {"storage": "file:///"}).engine
+    return resolve(Path.cwd(), {})
 
 
 _held: dict[str, Client] = {}
@@ -173,7 +173,7 @@ def default_client() -> Client:
     Without an endpoint of its own such a call goes where the open Runner is: to the only client there is.
     """
     with _lock:
-        endpoint = default_endpoint()
+        endpoint = _default_settings().engine
         if endpoint not in _clients and len(_clients) == 1:
             return next(iter(_clients.values()))
         if endpoint not in _held:
@@ -203,118 +203,7 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 
 
-# ---------------------------------------------------------------------- opening sessions
-
-
-_SERVICE_OPTIONS = (
-    "warmup",
-    "min_instances",
-    "max_instances",
-    "retries",
-    "timeout",
-    "priority",
-    "checkpoint",
-    "isolation",
-    "limits",
-    "session_id",
-)
-
-
-def open_source(
-    client: Client,
-    application: Application,
-    execution_object: Any,
-    *,
-    args: tuple[Any, ...] = (),
-    kwargs: Mapping[str, Any] | None = None,
-    autoscale: bool | None = None,
-    stateful: bool | None = None,
-    warmup: int = 0,
-    resreq: Resources | Mapping[str, Any] | str | None = None,
-    logs: str = "all",
-    logger: logging.Logger | None = None,
-    session_id: str = "",
-    **spec: Any,
-) -> tuple[Source, bool]:
-    """Open a session for an execution object; returns it, and whether its calls keep their order."""
-    from flamepy._calls.errors import remember_limits
-    from flamepy._calls.session import Source
-    from flamepy._config.keywords import check_service
-
-    check_service(execution_object, autoscale, stateful, {"warmup": warmup, **spec}, _SERVICE_OPTIONS)
-    ordered = (not is_function(execution_object) if stateful is None else stateful) if autoscale is None else not autoscale
-    if spec.get("checkpoint") and not ordered:
-        raise ConfigError("checkpoint= is for services that keep a state", hint="serve a class or an instance, or say stateful=True")
-    serializer = client.serializer(application.plan)
-    client.by_value(application).add(execution_object)
-    if (args or kwargs) and hasattr(serializer, "dumps_code"):
-        raise NotSerializableError(
-            f"{serializer.name} sends a class by its import path, and no constructor arguments with it", hint="pass an instance instead"
-        )
-    served: Any = partial(execution_object, *args, **(kwargs or {})) if args or kwargs else execution_object
-    session = client.connection.open_session(
-        SessionSpec(
-            application=application.name,
-            common_data=_stable(client, application.name, _encode_served(serializer, served, execution_object, application)),
-            session_id=session_id,
-            stateful=ordered,
-            instantiate=inspect.isclass(execution_object),
-            warmup=warmup,
-            resources=resources_of(resreq),
-            **spec,
-        )
-    )
-    label = name_of(execution_object)
-    remember_limits(session.session_id, spec.get("limits"))
-    client.logs.watch(session.session_id, label, logs, logger)
-    source = Source(client.connection, session, serializer, application=application.name, label=label, logs=client.logs)
-    return source, ordered
-
-
-def open_service(app: str, execution_object: Any, **options: Any) -> tuple[Source, bool]:
-    """For ``RunnerService(app, execution_object)``: on an application registered by somebody."""
-    client = default_client()
-    application = client.connection.get_application(app)
-    if application is None:
-        known = ", ".join(entry.name for entry in client.connection.list_applications())
-        raise ApplicationNotFoundError(
-            f"application {app!r} is not registered; registered: {known}", hint="with Runner(name) as rr: rr.service(...) registers one"
-        )
-    return open_source(client, application, execution_object, **options)
-
-
-def _encode(serializer: Serializer, value: object, dumps: Any = None) -> Payload:
+def _encode(serializer: Serializer, value: object) -> Payload:
     buffers: list[Buffer] = []
-    data = (dumps or serializer.dumps)(value, buffers=buffers)
+    data = serializer.dumps(value, buffers=buffers)
     return Payload(f"{serializer.name}/{serializer.version}", data, tuple(buffers))
-
-
-def _encode_served(serializer: Serializer, served: Any, execution_object: Any, application: Application) -> Payload:
-    try:
-        return _encode_code(serializer, served)
-    except NotSerializableError as error:
-        if "executes-code" not in serializer.traits and application.python_version:
-            error.hint = (
-                f"for workers of Python {application.python_version} code travels by its import path: move {name_of(execution_object)} "
-                "to a module of the project, or leave python_version out"
-            )
-        if error.path.startswith(("global", "closure")):
-            error.hint = (
-                f"make it within {name_of(execution_object)}, or in a class whose instances are made in the worker: rr.service(Class)"
-            )
-        raise
-
-
-def _encode_code(serializer: Serializer, served: Any) -> Payload:
-    # A format that runs no code writes functions and classes as the path they are imported by.
-    return _encode(serializer, served, getattr(serializer, "dumps_code", None))
-
-
-def _stable(client: Client, application: str, payload: Payload) -> Payload:
-    """The payload with buffers that the caller cannot change any more: workers that start later must load the same object."""
-    if not any(isinstance(buffer, memoryview) for buffer in payload.buffers):
-        return payload
-    if client.endpoint.partition(":")[0] == "local":  # there, shared memory; elsewhere storing would send it twice
-        return client.connection.objects.get(client.connection.objects.put(f"{application}/services", payload))
-    buffers = tuple(bytes(buffer) if isinstance(buffer, memoryview) else buffer for buffer in payload.buffers)
-    return Payload(payload.format, payload.data, buffers)

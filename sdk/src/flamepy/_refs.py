@@ -23,15 +23,15 @@ class ObjectRef(api.ObjectRef):
 
     def get(self) -> Any:
         """The object, as `flamepy.get_object` gives it."""
-        from flamepy.cache import get_object
+        from flamepy import _objects
 
-        return get_object(self)
+        return _objects.get(self)
 
     def delete(self) -> None:
         """Free the object now, in place of when its Runner closes. What has it in hand keeps it; deleting twice is no error."""
-        from flamepy.cache import delete_object
+        from flamepy import _objects
 
-        delete_object(self)
+        _objects.delete(self)
 
     def encode(self) -> bytes:
         """As bytes, for storing it where no pickle is wanted."""

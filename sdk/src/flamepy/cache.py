@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flame_host import api
-from flamepy import _client
+from flamepy import _objects
 from flamepy._refs import ObjectRef
 
 __all__ = ["ObjectRef", "delete_object", "delete_objects", "get_object", "put_object", "update_object"]
@@ -17,12 +17,7 @@ def put_object(key_prefix: str, obj: Any) -> ObjectRef:
     Args:
         key_prefix: ``<application>/<session>``; a single part is put below ``objects/``.
     """
-    parts = [part for part in key_prefix.split("/") if part]
-    if not 1 <= len(parts) <= 2:
-        raise ValueError(f"the prefix {key_prefix!r} must be <application>/<session>, or one part")
-    client = _client.default_client()
-    key = "/".join(parts if len(parts) == 2 else ("objects", *parts))
-    return ObjectRef.of(client.connection.objects.put(key, client.encode(obj, client.plan_for_values())))
+    return ObjectRef.of(_objects.put(key_prefix, obj))
 
 
 def get_object(ref: api.ObjectRef) -> Any:
@@ -31,13 +26,7 @@ def get_object(ref: api.ObjectRef) -> Any:
     Raises:
         ObjectNotFoundError: it is gone, or never was.
     """
-    missing: Exception | None = None
-    for client in _clients_for(ref):
-        try:
-            return client.decode(client.connection.objects.get(ref))
-        except api.ObjectNotFoundError as error:
-            missing = missing or error
-    raise missing or api.ObjectNotFoundError(f"no object {ref.key}")
+    return _objects.get(ref)
 
 
 def update_object(ref: api.ObjectRef, new_obj: Any, *, if_version: int | None = None) -> ObjectRef:
@@ -49,24 +38,14 @@ def update_object(ref: api.ObjectRef, new_obj: Any, *, if_version: int | None = 
     Raises:
         VersionConflictError: somebody else was faster.
     """
-    client = _clients_for(ref)[0]
-    return ObjectRef.of(client.connection.objects.update(ref, client.encode(new_obj, client.plan_for_values()), if_version=if_version))
+    return ObjectRef.of(_objects.update(ref, new_obj, if_version))
 
 
 def delete_object(ref: api.ObjectRef) -> None:
     """Remove one object, in all its versions; what is not there is no error."""
-    for client in _clients_for(ref):
-        client.connection.objects.delete(ref.key)
+    _objects.delete(ref)
 
 
 def delete_objects(key_prefix: str) -> int:
     """Remove what stands under a key or prefix; returns how many objects went."""
-    client = _client.default_client()
-    parts = [part for part in key_prefix.split("/") if part]
-    return client.connection.objects.delete("/".join(parts if len(parts) > 1 else ("objects", *parts)))
-
-
-def _clients_for(ref: api.ObjectRef) -> list[_client.Client]:
-    """Those whose cache the reference names; else the default one, which says what it does not know."""
-    fitting = [client for client in list(_client._clients.values()) if client.connection.objects.endpoint == ref.endpoint]
-    return fitting or [_client.default_client()]
+    return _objects.delete_below(key_prefix)

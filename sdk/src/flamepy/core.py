@@ -11,7 +11,8 @@ from typing import Any
 from flame_host.api import Application, ApplicationNotFoundError, ClosedError, SessionInfo, SessionNotFoundError
 from flamepy import _client
 from flamepy._calls.future import ObjectFuture
-from flamepy._calls.service import is_function
+from flamepy._calls.introspection import is_function
+from flamepy._calls.opening import open_handle
 from flamepy._calls.submission import CallSite
 from flamepy._refs import ObjectRef
 from flamepy.cache import delete_objects, get_object, put_object, update_object
@@ -132,7 +133,7 @@ class Session:
         return self.run(request).ref()
 
     def info(self) -> SessionInfo:
-        return self._site.source.session.info()
+        return self._site.handle.session.info()
 
     def __getattr__(self, name: str) -> Any:
         if name in ("state", "creation_time", "completion_time", "pending", "running", "succeeded", "failed", "cancelled"):
@@ -143,7 +144,7 @@ class Session:
         """End it; waits for the calls made."""
         self._closed = True
         _sessions.pop(self.id, None)
-        self._site.source.session.close(wait=wait)
+        self._site.handle.session.close(wait=wait)
 
     def __enter__(self) -> Session:
         return self
@@ -174,11 +175,11 @@ def create_session(application: str, common_data: Any = None, *, session_id: str
     found = client.connection.get_application(application)
     if found is None:
         raise ApplicationNotFoundError(f"application {application!r} is not registered", hint="list_applications() shows what is")
-    source, ordered = _client.open_source(
+    handle, ordered = open_handle(
         client, found, context.execution_object, stateful=context.stateful, warmup=context.warmup, session_id=session_id,
         min_instances=context.min_instances, max_instances=context.max_instances, **options,
     )  # fmt: skip
-    session = Session(source.session.session_id, application, CallSite(source, ordered=ordered), client)
+    session = Session(handle.session.session_id, application, CallSite(handle, ordered=ordered), client)
     _sessions[session.id] = session
     return session
 

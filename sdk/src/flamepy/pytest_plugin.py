@@ -19,14 +19,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--flame-engine",
         default="",
         metavar="ENDPOINT",
-        help="engine for the flame fixtures: inline, local, or an endpoint; by default inline, and local where the project is sent",
+        help="engine for the flame fixtures, as Runner(engine=…) has it; by default this process, and workers where the project is sent",
     )
 
 
 @pytest.fixture(scope="session")
 def flame_engine(request: pytest.FixtureRequest) -> str:
-    """The engine that `flame_runner` uses; override it, or say ``--flame-engine=local``."""
-    return str(request.config.getoption("--flame-engine") or "inline")
+    """The engine that `flame_runner` uses; override it, or say ``--flame-engine=ENDPOINT``."""
+    from flamepy._config.settings import DEBUGGING_ENGINE
+
+    return str(request.config.getoption("--flame-engine") or DEBUGGING_ENGINE)
 
 
 @pytest.fixture
@@ -54,5 +56,7 @@ def flame_runner(make_flame_runner: Callable[..., Runner]) -> Runner:
 @pytest.fixture
 def flame_project_runner(make_flame_runner: Callable[..., Runner], request: pytest.FixtureRequest) -> Runner:
     """An open Runner that sends the project pytest runs in, to worker processes unless ``--flame-engine`` says otherwise."""
-    engine = request.config.getoption("--flame-engine") or "local"
+    from flamepy._config.settings import DEFAULT_ENGINE
+
+    engine = request.config.getoption("--flame-engine") or DEFAULT_ENGINE
     return make_flame_runner(package=True, project=request.config.rootpath, engine=engine)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from flamepy.build import BuildError, build_project
 from flamepy.build.beginning import begin
@@ -111,6 +115,23 @@ def test_a_directory_is_served_anew_after_a_change_and_as_it_was_after_a_mistake
         assert json.loads(ask(f"{dev.url}/runsync", job, Origin=dev.url))["output"] == "aa"  # the page's own
 
 
+def test_a_change_that_does_not_end_to_be_imported_keeps_nobody_from_mending_it_or_from_leaving(write) -> None:
+    root = write(ECHO)
+    said: list[str] = []
+    with DevServer(root, say=said.append, token=TOKEN) as dev:
+        marks = root / "marks"
+        forever = f"import pathlib, time\npathlib.Path({str(marks)!r}).touch()\ntime.sleep(600)\n"
+        write(forever + ECHO)
+        until(marks.exists, said)
+        write(ECHO.replace("return text", "return text * 3"))
+        until(lambda: "served anew" in said, said)
+        assert json.loads(ask(f"{dev.url}/runsync", {"input": {"text": "a"}}))["output"] == "aaa"
+        marks.unlink()
+        write(forever + ECHO)
+        until(marks.exists, said)
+    assert not (root / ".flash" / ".build").exists()
+
+
 def test_a_browser_is_let_in_by_the_address_with_the_token_and_by_nothing_else(write) -> None:
     with DevServer(write(ECHO), reload=False) as dev:
         jar = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
@@ -147,3 +168,25 @@ def test_deploying_serves_and_undeploying_ends_and_removes(write, tmp_path: Path
     assert not (root / ".flash").exists()
     with pytest.raises(urllib.error.URLError):
         ask(f"{url}/health")
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_deployment_that_is_killed_half_way_leaves_nothing_that_cannot_be_undeployed(write, tmp_path: Path, how: signal.Signals) -> None:
+    root = write(ECHO)
+    place = tmp_path / "served"
+    order = [str(Path(sys.executable).with_name("flame")), "deploy", str(root), "--name", "mine", "--option", f"path={place}"]
+    with (tmp_path / "said").open("w") as said:
+        process = subprocess.Popen(order, stdout=said, stderr=said)
+    try:
+        until((place / "mine" / "server.log").exists, [])
+        process.send_signal(how)
+        process.wait(60)
+        ended = flame("undeploy", str(root), "--json")
+    finally:
+        process.kill()
+        process.wait()
+    assert ended.exit_code == 0, ended.output
+    assert not (place / "mine").exists()
+    assert not (root / ".flash").exists()
+    mine = [each for each in psutil.process_iter(["cmdline"]) if str(place / "mine") in (each.info["cmdline"] or ())]
+    assert psutil.wait_procs(mine, 10)[1] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 import tarfile
@@ -24,6 +25,7 @@ from flamepy.flash import Endpoint, LiveServerless, remote
 
 from flame_host.serverless.routing import EndpointError
 
+TOKEN = "a token of these tests"
 APP = '''
 """Unchanged, as such programs are written."""
 import asyncio
@@ -35,7 +37,7 @@ except ImportError:
     from tetra_rp import CpuLiveServerless, Endpoint, GpuGroup, remote
 
 cpu = CpuLiveServerless(name="cpu_worker", workersMax=1)
-api = Endpoint(name="shop-api", cpu="cpu3c-1-2", workers=(0, 1))
+api = Endpoint(name="shop-api", cpu="cpu3c-1-2", workers=(0, 1), max_concurrency=4)
 
 
 class OutOfStock(Exception):
@@ -140,13 +142,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def server(built: Path, host_root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HandlerServer]:
     monkeypatch.setenv("FLAME_HOST_ROOT", str(host_root))
-    with HandlerServer(built) as server:
+    monkeypatch.setenv("FLAME_ENDPOINT_KEY", TOKEN)  # what clients of endpoints show
+    with HandlerServer(built, token=TOKEN) as server:
         yield server
 
 
 def ask(url: str, body: Any = None) -> tuple[int, Any]:
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"})
     try:
         with urllib.request.urlopen(request, timeout=60) as response:
             return response.status, json.load(response)
@@ -186,6 +189,36 @@ def test_jobs_requests_and_errors_are_what_the_program_says(server: HandlerServe
     status, told = ask(f"{server.url}/buy", {"item": "tea", "n": 9})
     assert (status, told["error_type"]) == (500, "app.OutOfStock")
     assert ask(f"{server.url}/shop-api/ping") == (200, {"status": "healthy"})
+
+
+def test_the_handler_of_routes_is_a_server_of_its_own(built: Path, tmp_path: Path) -> None:
+    """As the platform starts it: a bare interpreter, the archive, and a port."""
+    with tarfile.open(built) as tar:
+        tar.extractall(tmp_path, filter="data")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    variables = {"PATH": os.environ["PATH"], "HOST": "127.0.0.1", "PORT": str(port)}
+    order = [sys.executable, "-I", "-S", "handler_shop-api.py"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(order, cwd=tmp_path, env=variables, stdout=log, stderr=log)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                assert ask(f"{url}/health") == (200, {"status": "healthy"})
+                break
+            except urllib.error.URLError:
+                assert process.poll() is None, (tmp_path / "log").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        assert ask(f"{url}/price/tea?times=2") == (200, {"price": 6})
+        assert ask(f"{url}/price/tea?times=x")[0] == 422
+        job = {"input": {"function_name": "price", "input": {"item": "tea"}}}  # of another endpoint
+        assert ask(f"{url}/runsync", job) == (200, {"status": "COMPLETED", "output": {"price": 3}})
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def test_a_stream_comes_in_pieces_and_is_the_output_in_the_end(server: HandlerServer) -> None:
@@ -240,12 +273,26 @@ def test_a_function_of_the_same_worker_is_awaited_or_not_as_the_program_has_it(m
     async def four() -> int:
         return 4
 
-    async def calls() -> tuple[int, int, int]:
-        plain = three()
-        return plain, await three(), await four()
+    class Base:
+        def inherited(self) -> int:
+            return 5
 
-    assert asyncio.run(calls()) == (3, 3, 4)
+    @remote(LiveServerless(name="one-worker"))
+    class Six(Base):
+        def six(self) -> int:
+            return self.inherited() + 1
+
+        async def seven(self) -> int:
+            return self.six() + 1
+
+    async def calls() -> list[int]:
+        plain = three()
+        six = Six()
+        return [plain, await three(), await four(), await six.inherited(), six.six(), await six.six(), await six.seven()]
+
+    assert asyncio.run(calls()) == [3, 3, 4, 5, 6, 6, 7]
     assert three() == 3
+    assert Six().six() == 6
 
 
 def test_a_client_says_what_is_missing_where_no_url_is_known(monkeypatch: pytest.MonkeyPatch) -> None:

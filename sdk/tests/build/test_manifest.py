@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 from flamepy.build import BuildError, ManifestBuilder, RemoteFunctionMetadata
-from flamepy.build.manifest import handler_module, manifest_schema
+from flamepy.build.manifest import handler_module, manifest_schema, put_together
 
 
 def function(name: str, resource: str = "gpu-1", **more: Any) -> RemoteFunctionMetadata:
@@ -34,10 +34,21 @@ def test_one_name_twice_in_a_resource_is_an_error() -> None:
 
 
 def test_two_resources_of_one_name_must_be_the_same() -> None:
-    with pytest.raises(BuildError, match="resource 'gpu-1' of g is not the one of f"):
+    with pytest.raises(BuildError, match=r"'gpu-1' of g is not the one of f .*: they differ in type \(LiveServerless, CpuResource\)"):
         ManifestBuilder("app", [function("f"), function("g", resource_type="CpuResource")]).build()
-    with pytest.raises(BuildError, match="or with other settings"):
+    with pytest.raises(BuildError, match="they differ in cpu"):
         ManifestBuilder("app", [function("f", settings={"cpu": 1}), function("g", settings={"cpu": 2})]).build()
+    kinds = [{"options": {kind: "any"}} for kind in ("cpu", "gpu")]
+    with pytest.raises(BuildError, match=r"differ in cpu= and gpu="):
+        ManifestBuilder("app", [function(name, settings=settings) for name, settings in zip("fg", kinds, strict=True)]).build()
+
+
+def test_a_resource_described_in_two_places_is_told_as_put_together() -> None:
+    alike = [function("f", settings={"cpu": 1}), function("g", settings={"cpu": 1})]
+    assert put_together(alike) == []
+    (line,) = put_together([*alike, function("h", settings={"cpu": 1, "workers": (0, 5)}, file_path=Path("two.py"), line=3)])
+    assert line.startswith("resource 'gpu-1' is put together of what ")
+    assert "two.py:3" in line
 
 
 def test_resources_whose_handlers_would_be_one_file_are_an_error() -> None:

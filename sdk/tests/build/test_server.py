@@ -220,6 +220,16 @@ def test_a_request_that_is_too_large_is_refused_before_it_is_read(server: Handle
     connection.close()
 
 
+@pytest.mark.parametrize(("shown", "status"), [(SHOWN, 413), ({}, 401)])
+def test_a_client_that_sends_more_than_is_taken_is_told_so(server: HandlerServer, shown: dict[str, str], status: int) -> None:
+    request = urllib.request.Request(f"{server.url}/runsync", b"x" * (70 << 20), {"Content-Type": "application/json", **shown})
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(request, timeout=30)
+    with caught.value as answer:
+        assert answer.code == status
+        assert json.load(answer)["error"]
+
+
 def test_a_request_without_a_length_is_refused(server: HandlerServer) -> None:
     connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=10)
     connection.putrequest("POST", "/runsync")

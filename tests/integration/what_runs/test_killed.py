@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import signal
 import subprocess
@@ -158,3 +160,106 @@ def test_killed_while_files_are_written(moment: str, tmp_path: Path, index: Inde
     assert eventually(lambda: not half_made(root), 15), half_made(root)
     assert run([PYTHON, "main.py"], place, environment) == "done\n"
     assert not list((root / "files").glob(".*"))
+
+
+UPLOADING = """
+import sys
+from flamepy import Runner
+
+
+def done():
+    return "done"
+
+
+if __name__ == "__main__":
+    with Runner("killed", storage=sys.argv[1], archivers=["tar"]) as rr:
+        print(rr.service(done)().get())
+"""
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Iterator[tuple[str, Path, threading.Event, threading.Event]]:
+    """A package storage by HTTP that takes half of an upload, and the rest when it is let go."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    asked, go = threading.Event(), threading.Event()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            left = size = int(self.headers["Content-Length"])
+            content = b""
+            while left:
+                piece = self.rfile.read(min(left, 1 << 20))
+                if not piece:
+                    return
+                content += piece
+                left -= len(piece)
+                if left < size // 2:
+                    asked.set()
+                    go.wait(60)
+            (kept / Path(self.path).name).write_bytes(content)
+            self.send_response(201)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def do_DELETE(self) -> None:
+            (kept / Path(self.path).name).unlink(missing_ok=True)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(kept)))
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", kept, asked, go
+    go.set()
+    server.shutdown()
+    server.server_close()
+
+
+def is_writing_below(pid: int, directory: Path) -> bool:
+    """Whether a process has a file open there, be it one without a name."""
+    found = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            found.append(os.readlink(descriptor))
+    return any(path.startswith(f"{directory}/") for path in found)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("where", ["http", "file"])
+def test_killed_in_the_middle_of_an_upload(
+    number: signal.Signals,
+    where: str,
+    tmp_path: Path,
+    installing: dict[str, str],
+    storage: tuple[str, Path, threading.Event, threading.Event],
+) -> None:
+    url, kept, asked, go = storage
+    if where == "file":
+        url = kept.as_uri()
+    root = tmp_path / "root"
+    place = tmp_path / "project"
+    place.mkdir()
+    (place / "main.py").write_text(UPLOADING)
+    (place / "large.bin").write_bytes(os.urandom(1 << 20) * 60)
+    environment = {**installing, "FLAME_HOST_ROOT": str(root)}
+    program = subprocess.Popen(
+        [PYTHON, "main.py", url], cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        assert eventually(lambda: asked.is_set() or is_writing_below(program.pid, kept), 60), "nothing was uploaded"
+        program.send_signal(number)
+        program.wait(30)
+    finally:
+        program.kill()
+        program.communicate()
+    go.set()
+    assert eventually(lambda: not processes_of(root), 15), processes_of(root)
+    assert not half_made(root)
+    for path in kept.iterdir():  # the signal may have come after the last byte
+        assert hashlib.sha256(path.read_bytes()).hexdigest()[:16] in path.name, "a package that is not whole has no name"
+    assert run([PYTHON, "main.py", url], place, environment) == "done\n"
+    assert not list(kept.iterdir()), "and the next run takes its own away"

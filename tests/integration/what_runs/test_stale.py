@@ -130,3 +130,21 @@ def test_refresh_installs_anew_what_no_file_tells(tmp_path: Path, installing: di
     finally:
         own.close()
     assert re.findall(r'"alpha": "([^"]+)"', said) == ["2.0", "2.5", "2.0"], "an open service goes on with what it has"
+
+
+def test_a_program_can_be_run_with_environments_installed_anew(tmp_path: Path, installing: dict[str, str]) -> None:
+    flame = str(Path(PYTHON).with_name("flame"))
+    make_wheel(tmp_path / "index", "alpha", "2.0")
+    write(tmp_path / "project", {"main.py": PROGRAM, "requirements.txt": "alpha\n"})
+    own = Index(tmp_path / "index")
+    environment = {**installing, "UV_DEFAULT_INDEX": own.url, "UV_CACHE_DIR": str(tmp_path / "cache")}
+    try:
+        assert seen(tmp_path / "project", environment) == {"alpha": "2.0"}
+        make_wheel(tmp_path / "index", "alpha", "2.5")
+        assert seen(tmp_path / "project", environment) == {"alpha": "2.0"}, "what only the index knows"
+        said = run([flame, "run", "--refresh", "main.py"], tmp_path / "project", environment)
+    finally:
+        own.close()
+    assert json.loads(said) == {"alpha": "2.5"}
+    inline = {**environment, "FLAME_ENGINE": "inline"}
+    assert "on this machine only" in run([flame, "run", "--refresh", "main.py"], tmp_path / "project", inline, fails=True)

@@ -24,12 +24,11 @@ from flame_host.wire.envelope import CallOrder, SessionOrder, decode_outcome, en
 def sockets() -> Iterator[Path]:
     """A directory with a path short enough for sockets, empty again when the test is over."""
     directory = Path(tempfile.mkdtemp(prefix="flm-"))
-    before = set(descendants(os.getpid()))  # of earlier tests in this process: those are not this one's to answer for
     yield directory
     left = [path.name for path in directory.iterdir()]
     shutil.rmtree(directory)
     assert left == []
-    assert set(descendants(os.getpid())) <= before
+    assert list(descendants(os.getpid())) == []
 
 
 @pytest.fixture

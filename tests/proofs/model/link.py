@@ -16,7 +16,7 @@ the io loop             ``Loop._run``: learns that a socket is readable, *then* 
 the supervisor          ``session.tick``: for each link recall (or not yet: time is not modelled), pump, ``heal``; ``_has_work`` read
                         by read; no longer watched after a while without work, and ``_has_work`` once more.
 a closer                ``session._drain``: until ``_has_work`` says no. Told by the next tick (answers tell it sooner).
-a worker                ``worker/runtime/bootstrap.py``: ``serve`` takes what the socket has, runs, answers; ``_hand_back``. Its
+a worker                ``worker/runtime/bootstrap.py``: ``serve`` takes what the socket has, runs, answers; ``control._hand_back``. Its
                         sending blocks when nobody reads.
 ======================  =======================================================================================================
 

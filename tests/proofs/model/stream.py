@@ -3,10 +3,10 @@
 What the steps stand for:
 
 ======================  =======================================================================================================
-a worker's main thread  ``worker/runtime/bootstrap.py``, ``serve`` and ``_stream``: OPEN_STREAM, then items, no more than a window
-                        ahead of what it knows to be taken; waits for ``credited`` otherwise (without the 0.2 s of the code, which
+a worker's main thread  ``worker/runtime/streams.py``, ``send_items``: OPEN_STREAM, then items, no more than a window
+                        ahead of what it knows to be taken; ``Credit.wait`` otherwise (without the 0.2 s of the code, which
                         are not part of the protocol); RESULT, at any time.
-its control thread      ``listen``, ``_give_credit``: what it knows, then the waking.
+its control thread      ``control.listen``, ``Credit.give``: what it knows, then the waking.
 the reader              ``engine/link.py``, ``_handle``: OPEN_STREAM makes the items, ITEM brings one, RESULT ends the task. One at a
                         time, and there always is one: see `link`. A dead worker's last words are read before its tasks go back to
                         the queue (``executor.py``, ``_try_to_finish``), unless items have been delivered: then the task fails.

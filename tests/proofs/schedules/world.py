@@ -25,7 +25,7 @@ import threading  # noqa: E402
 
 from flamepy._calls import callbacks, errors, streams  # noqa: E402, F401  (not in the middle of a run)
 from flamepy._calls.future import ObjectFuture  # noqa: E402
-from flamepy._calls.session import Source  # noqa: E402
+from flamepy._calls.session import SessionHandle  # noqa: E402
 from flamepy._calls.submission import CallSite  # noqa: E402
 
 from flame_host.api import Application, CallOptions, Event, Payload, Resources, SessionSpec  # noqa: E402
@@ -36,7 +36,7 @@ from flame_host.engine.session import LocalSession  # noqa: E402
 from flame_host.engine.shares import Shares  # noqa: E402
 from flame_host.engine.spinning import calling_thread  # noqa: E402
 from flame_host.worker.process import WorkerProcess  # noqa: E402
-from flame_host.worker.runtime import bootstrap, channel, forked, memory  # noqa: E402
+from flame_host.worker.runtime import bootstrap, channel, control, isolation  # noqa: E402
 
 WATCHED = ("/engine/", "/_calls/", "/worker/")
 FORMAT = "pickle/1"
@@ -60,7 +60,7 @@ class Home:
         pass
 
 
-isolation = types.SimpleNamespace(_Home=Home, _limit=lambda limits: None)
+isolation.limit = lambda limits: None  # type: ignore[assignment]
 
 
 class Process:
@@ -102,9 +102,9 @@ class Reaper:
         code = 0
         try:
             self._start(process)
-            worker = process.worker = bootstrap.Worker(channel, memory, isolation, forked, process.fds[0], process.fds[1], progress)
+            worker = process.worker = bootstrap.Worker(process.fds[0], process.fds[1], progress, Home())  # type: ignore[arg-type]
             os.close(progress)
-            threading.Thread(target=worker.listen, name=f"control-{process.name}").start()
+            threading.Thread(target=control.listen, args=(worker,), name=f"control-{process.name}").start()
             if worker.start() and not self.leaves_when_ready:
                 worker.serve()
         except channel.ChannelClosed:
@@ -213,7 +213,7 @@ class Service:
         self.session = session
         self.reaper = connection.launcher.reaper
         self._site = CallSite(
-            Source(connection, session, serializer, application="app", label="task"),  # type: ignore[arg-type]
+            SessionHandle(connection, session, serializer, application="app", label="task"),  # type: ignore[arg-type]
             ordered=session.spec.stateful,
         )
 
@@ -245,7 +245,7 @@ def _interrupt(ident: int, number: int) -> None:
 
 
 def _handler_of(thread: SimThread) -> Callable[[], object]:
-    return lambda: thread.process.worker._interrupted()
+    return lambda: thread.process.worker.task.check()
 
 
 def _tell(kind: type[BaseException], error: BaseException, trace: Any) -> None:

@@ -47,6 +47,17 @@ def lines(n: int) -> Iterator[Any]:
     yield from ({"n": number} for number in range(n))
 
 
+def breaks(n: int) -> Iterator[Any]:
+    yield {"n": n}
+    raise ValueError("halfway")
+
+
+async def breaks_at_once(n: int) -> Any:
+    if n:
+        raise ValueError("at once")
+    yield n
+
+
 def anything(**more: Any) -> Any:
     return more
 
@@ -75,6 +86,9 @@ ROUTES: dict[tuple[str, str], Any] = {
     ("POST", "/upload"): upload,
     ("POST", "/fails"): fails,
     ("GET", "/lines"): lines,
+    ("GET", "/breaks"): breaks,
+    ("GET", "/breaks_at_once"): breaks_at_once,
+    ("GET", "/nan"): lambda: {"a": float("nan")},
     ("GET", "/any"): anything,
     ("DELETE", "/raw"): raw,
     ("POST", "/default"): default,
@@ -121,6 +135,19 @@ def test_a_failure_tells_type_message_and_the_users_part_of_the_traceback() -> N
     assert (status, told["error"], told["error_type"]) == (500, "no 3", "ValueError")
     assert "in fails" in told["traceback"]
     assert "starlette" not in told["traceback"]
+
+
+@pytest.mark.parametrize(("path", "good", "said"), [("/breaks?n=1", [{"n": 1}], "halfway"), ("/breaks_at_once?n=1", [], "at once")])
+def test_a_stream_that_fails_ends_with_a_line_that_says_so(path: str, good: list[Any], said: str) -> None:
+    status, content = ask("GET", path)
+    *values, last = [json.loads(line) for line in content.splitlines()]
+    assert (status, values, last["error"], last["error_type"]) == (200, good, said, "ValueError")
+
+
+def test_a_value_that_is_no_json_is_a_failure_that_says_so() -> None:
+    status, told = ask("GET", "/nan")
+    assert status == 500
+    assert "cannot be told in JSON" in told["error"]
 
 
 @pytest.mark.parametrize(

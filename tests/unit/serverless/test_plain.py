@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import dataclasses
+import functools
 import json
 import pickle
 import threading
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
@@ -44,6 +45,27 @@ def fails(n: int) -> None:
 
 def leaves() -> None:
     raise SystemExit("enough")
+
+
+@functools.lru_cache
+def cached(n: int) -> int:
+    return n
+
+
+def positional(a: int, b: int = 2, /, c: int = 3) -> Any:
+    return [a, b, c]
+
+
+@dataclasses.dataclass
+class Path:
+    name: str
+    points: list[Point]
+    end: Point | None = None
+
+
+def drawn(path: Path, more: Optional[list[Point]] = None, named: dict[str, Point] | None = None) -> Any:  # noqa: UP045  # written so
+    points = [*path.points, *([path.end] if path.end else []), *(more or []), *(named or {}).values()]
+    return [point.x for point in points]
 
 
 def words(text: str) -> Any:
@@ -114,6 +136,14 @@ def test_a_result_that_is_not_json_is_told_as_such() -> None:
     assert "cannot be told in JSON" in told(ask(blob, {"n": 3}))["error_message"]
 
 
+@pytest.mark.parametrize("value", [float("nan"), [float("inf")], "\ud800"])
+def test_what_only_python_takes_for_json_is_refused_too(value: Any) -> None:
+    def gives(n: int) -> Any:
+        return value
+
+    assert "cannot be told in JSON" in told(ask(gives, {"n": 3}))["error_message"]
+
+
 def test_private_methods_cannot_be_asked_for() -> None:
     error = told(ask(Counter, {"method": "_secret", "x": 1}))
     assert "no method '_secret'" in error["error_message"]
@@ -147,6 +177,10 @@ def test_where_there_are_several_functions_the_job_has_to_name_one() -> None:
         (whole, {"data": {"a": 1}}, {"a": 1}),
         (whole, {"message": "hi", "k": 2}, {"message": "hi", "k": 2}),
         (mirrored, {"point": {"x": 1, "y": 2}}, {"x": -1, "y": -2}),
+        (cached, {"n": 5}, 5),
+        (positional, {"a": 1, "c": 4}, [1, 2, 4]),
+        (drawn, {"path": {"name": "p", "points": [{"x": 1}], "end": {"x": 2}}, "more": [{"x": 3}], "named": {"a": {"x": 4}}}, [1, 2, 3, 4]),
+        (drawn, {"path": {"name": "p", "points": []}, "more": None}, []),
         (words, {"text": "a b"}, ["a", "b"]),
         (numbers, {"n": 3}, [0, 1, 2]),
     ],

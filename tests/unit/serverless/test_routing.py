@@ -124,6 +124,8 @@ def test_an_endpoint_that_is_not_there_is_an_error() -> None:
         (200, [1], "answered a list"),
         (200, {"id": "1"}, "something else than a job's output"),
         (200, {"status": "COMPLETED", "output": 3}, "something else than a job's output"),
+        (200, {"id": "1", "status": "CANCELLED"}, "took the job back: it was cancelled"),
+        (200, {"id": "1", "status": "TIMED_OUT"}, "took the job back: it took longer than the endpoint allows"),
     ],
 )
 def test_what_does_not_answer_like_an_endpoint_is_an_error(server: Server, status: int, answer: Any, reason: str) -> None:

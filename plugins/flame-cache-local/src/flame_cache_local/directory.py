@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
-from flame_cache_local.keys import parts_of
 from flame_cache_local.object_file import Draft, Header, read_header, read_payload
 from flame_cache_local.signing import make_private, signing_key
 from flame_host.api import CacheError, ClosedError, ObjectNotFoundError, ObjectRef, Payload, VersionConflictError
+from flame_host.api.keys import parts_of
 
 _TRASH = ".trash"
 _SUFFIX = ".object"

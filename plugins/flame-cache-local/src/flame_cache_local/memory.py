@@ -6,8 +6,8 @@ import itertools
 import threading
 from collections.abc import Callable
 
-from flame_cache_local.keys import parts_of
 from flame_host.api import Buffer, ClosedError, ObjectNotFoundError, ObjectRef, Payload, VersionConflictError
+from flame_host.api.keys import parts_of
 
 
 class Space:

@@ -33,11 +33,11 @@ class Executor:
 
         self._node = Node()
         self._ready.set()
-        return self._node.facts()
+        return bytes(self._node.facts())
 
     def begin(self, order: bytes, package: Any) -> bytes:
         """Provision and start; ``package`` is a list of its reference, or empty."""
-        return self._node.begin(order, package)
+        return bytes(self._node.begin(order, package))
 
     def exchange(self, data: bytes, segments: Any = ()) -> Any:
         return self._node.exchange(data, segments)

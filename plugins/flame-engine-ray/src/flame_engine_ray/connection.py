@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 from flame_engine_ray.cluster import Cluster, Endpoint
 from flame_engine_ray.launcher import RayLauncher
@@ -40,7 +41,7 @@ class RayConnection(WorkerConnection):
     def capabilities(self) -> Capabilities:
         """What can be done on every node."""
         if self._capabilities is None:
-            self._capabilities = self._ray.survey()
+            self._capabilities = replace(self._ray.survey(), sees_client_files=True)  # packages are carried to the nodes
         return self._capabilities
 
     def _listen(self) -> None:

@@ -63,8 +63,9 @@ class RayLauncher:
         number = next(self._numbers)
         order = pickle.dumps(tuple(Order(application, session.session_id, number)))
         package = self._package(application)
-        actor = self._spare.take(kind)
-        fresh = actor is None
+        spare = self._spare.take(kind)
+        fresh = spare is None
+        actor: Any = spare
         if fresh:
             actor = self._cluster.start_actor(session.spec.resources)
             boarded = actor.board.remote(carried.digest, [self._cluster.keep(carried.digest, lambda: carried.content)])

@@ -53,9 +53,9 @@ class Reply(NamedTuple):
     @classmethod
     def read(cls, answer: Any) -> Reply:
         if isinstance(answer, bytes):
-            return cls(*_REPLY.unpack_from(answer), data=answer[_REPLY.size :])
+            return cls(*_REPLY.unpack_from(answer), answer[_REPLY.size :])  # type: ignore[call-arg]  # five that the format says
         head, data, segments, news = answer
-        return cls(*_REPLY.unpack(head), data, segments, news)
+        return cls(*_REPLY.unpack(head), data, segments, news)  # type: ignore[call-arg]  # likewise
 
 
 class End(NamedTuple):

@@ -132,8 +132,8 @@ class Seat:
             if stop > len(data):
                 return None
             body = bytes(data[offset + HEADER.size : stop])
-            content, _, references = decode((kind, flags, extra, number, body, self._first_segments))
-            given = json.loads(content if isinstance(content, (bytes, bytearray)) else content.view())
+            content, _, references = decode((kind, flags, extra, number, body, tuple(self._first_segments)))
+            given = json.loads(content if isinstance(content, bytes) else bytes(content.view()))
             order = {**self._order, **given, "variables": {**self._order["variables"], **given["variables"]}}
             frame, again = encode(START, number, json.dumps(order).encode(), (), references)
             return frame + bytes(data[stop:]), list(again)
@@ -196,7 +196,7 @@ class Seat:
     def _finish(self) -> None:
         process = self._process
         with self._reading:
-            data, segments = b"", []
+            data, segments = b"", list[Any]()
             while not self._closed:
                 more, and_these = self._received()
                 if not more and not self._closed:

@@ -66,7 +66,7 @@ class RaySegment(MemorySegment):
         """Fetch it now, for Ray is about to be left."""
         self._map = bytes(self.view())
 
-    def __del__(self) -> None:
+    def __del__(self) -> None:  # type: ignore[override]  # nothing to close
         """Ray counts the reference."""
 
 

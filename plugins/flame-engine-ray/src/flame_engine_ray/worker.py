@@ -81,7 +81,7 @@ class RayWorker:
 
     def _has_work(self) -> bool:
         executor = self._executor
-        return executor.has_work or executor.recalling or executor.starting
+        return bool(executor.has_work or executor.recalling or executor.starting)
 
     # ------------------------------------------------------------------------------------------------ to the worker
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote_to_bytes, urlsplit
 
-from flame_host.api import DigestMismatchError, PackageNotFoundError, StoreError
+from flame_host.api import DigestMismatchError, PackageNotFoundError, StoreError, whole_file
 
 _CHUNK = 1 << 20
 _STALE_SECONDS = 24 * 3600.0
@@ -24,8 +24,8 @@ _NAME = re.compile(r"[^/\\\x00-\x1f\x7f.][^/\\\x00-\x1f\x7f]{0,199}")
 class FileStore:
     """Serves ``file:///directory/name``.
 
-    A file gets its name only when it is complete and on disk: it is written beside it as ``.name.<random>.part``, flushed, then
-    linked. What a killed upload leaves is such a part, which nothing fetches and a later publication sweeps away after a day.
+    A file gets its name only when it is complete and on disk: it is written without one, flushed, then linked. Where a file system has
+    no files without names it is ``.name.<random>.part`` meanwhile, which nothing fetches and a later publication sweeps away after a day.
     """
 
     schemes = ("file",)
@@ -49,12 +49,12 @@ class FileStore:
     def _write(self, source: Path, target: Path, digest: str, overwrite: bool) -> None:
         part = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
         try:
-            with _open_regular(source) as reader, part.open("xb") as writer:
+            with _open_regular(source) as reader, whole_file(part) as writer:
                 written = _copy(reader, writer)
                 writer.flush()
                 os.fsync(writer.fileno())
-            if written != digest:
-                raise DigestMismatchError(f"{source} has SHA-256 {written}, not {digest}; it was not published")
+                if written != digest:
+                    raise DigestMismatchError(f"{source} has SHA-256 {written}, not {digest}; it was not published")
             if overwrite:
                 os.replace(part, target)
             else:

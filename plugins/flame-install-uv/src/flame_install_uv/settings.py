@@ -29,10 +29,10 @@ def fingerprint() -> str:
     for name in ("UV_CONSTRAINT", "UV_OVERRIDE", "UV_BUILD_CONSTRAINT", "UV_EXCLUDE"):
         for path in deciding.get(name, "").split():
             deciding[f"content of {path}"] = _content(Path(path))
-    for path in _files():
-        content = _content(path)
+    for file in _files():
+        content = _content(file)
         if content:
-            deciding[str(path)] = content
+            deciding[str(file)] = content
     return hashlib.sha256(json.dumps(deciding).encode()).hexdigest()[:8] if deciding else ""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from flame_host.api import Buffer, FlameError, NotSerializableError, SerializationError
+from flame_host.api import Buffer, FlameError, FormatNotAllowedError, NotSerializableError, SerializationError
 from flame_serialize_cloudpickle import codec
 
 _HINTS = (
@@ -36,8 +36,18 @@ class CloudpickleSerializer:
     def loads(self, data: bytes | memoryview, *, buffers: Sequence[memoryview] = (), resolve: Callable[[int], Any] | None = None) -> Any:
         return self._read(codec.loads, data, buffers=buffers, resolve=resolve)
 
-    def loads_code(self, data: bytes | memoryview, *, buffers: Sequence[memoryview] = ()) -> Any:
+    def dumps_code(
+        self, value: object, *, buffers: list[Buffer] | None = None, reference: Callable[[object], int | None] | None = None
+    ) -> bytes:
+        """Code is a value like any other here."""
+        return self.dumps(value, buffers=buffers, reference=reference)
+
+    def loads_code(
+        self, data: bytes | memoryview, *, buffers: Sequence[memoryview] = (), allow: Callable[[str], bool] | None = None
+    ) -> Any:
         """An execution object, whose arrays can be changed where ``buffers`` can be written to."""
+        if allow is not None:
+            raise FormatNotAllowedError("a pickle imports what it likes", hint='use msgpack: serializers = ["msgpack"]')
         return self._read(codec.loads_code, data, buffers=buffers)
 
     @staticmethod

@@ -94,7 +94,7 @@ def by_value(modules: Iterable[str]) -> Iterator[None]:
 
     For modules the worker cannot import. cloudpickle's registry is global to the process, so the effect is seen by all threads.
     """
-    import cloudpickle  # type: ignore[import-untyped]
+    import cloudpickle
 
     registered = []
     try:
@@ -278,7 +278,7 @@ def _resolve(index: int) -> Any:
 
 def _diagnose(value: object, error: Exception, reference: Any) -> CannotPickle:
     # A module of its own: workers that never fail never load it.
-    from flame_serialize_cloudpickle._culprit import find_culprit
+    from flame_serialize_cloudpickle._unpicklable_part import find_unpicklable_part
 
     def attempt(part: object) -> Exception | None:
         try:
@@ -287,7 +287,7 @@ def _diagnose(value: object, error: Exception, reference: Any) -> CannotPickle:
             return failure
         return None
 
-    path, part, reason = find_culprit(value, error, attempt)
+    path, part, reason = find_unpicklable_part(value, error, attempt)
     kind = type(part)
     return CannotPickle(path, f"{kind.__module__}.{kind.__qualname__}", f"{type(reason).__name__}: {reason}")
 

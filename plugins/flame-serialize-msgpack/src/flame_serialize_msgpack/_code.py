@@ -30,10 +30,10 @@ def _is_library(value: Any) -> bool:
 def taken_apart(value: Any) -> tuple[int, list[Any]]:
     """The extension's number and its parts: ``[module, qualname]``, and the state of an instance."""
     if isinstance(value, (type, *_FUNCTIONS)):
-        return ext.NAME, list(_name_of(value))
+        return ext.NAME, list(name_of(value))
     if isinstance(value, types.MethodType):
         raise CannotPack("is a bound method", "give the instance; its methods are called by name")
-    return ext.INSTANCE, [*_name_of(type(value)), _state_of(value)]
+    return ext.INSTANCE, [*name_of(type(value)), _state_of(value)]
 
 
 def put_together(code: int, parts: Any, allow: Callable[[str], bool] | None) -> Any:
@@ -53,7 +53,7 @@ def put_together(code: int, parts: Any, allow: Callable[[str], bool] | None) -> 
     return instance
 
 
-def _name_of(code: Any) -> tuple[str, str]:
+def name_of(code: Any) -> tuple[str, str]:
     """Where it can be imported from; checked here, because on the other side it could only fail, or find something else."""
     module, qualname = getattr(code, "__module__", None) or "", getattr(code, "__qualname__", "")
     if "<" in qualname:
@@ -70,12 +70,11 @@ def _name_of(code: Any) -> tuple[str, str]:
 
 def _module_of_main(main: Any, qualname: str) -> str:
     """The name by which others import the script that runs here: workers have its directory on their path, as we do."""
-    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    file, name = getattr(main, "__file__", None), main_module(main)
     if file is None:
         raise CannotPack(
             f"is {qualname} of a session without a file, which workers cannot import", "move it to a module, or use cloudpickle"
         )
-    name = str(spec.name) if spec is not None else os.path.basename(file).removesuffix(".py")
     if not all(part.isidentifier() for part in name.split(".")):
         raise CannotPack(f"is {qualname} of {os.path.basename(file)}, whose name is no module's", "rename the script, or use cloudpickle")
     with open(file, encoding="utf-8", errors="replace") as source:
@@ -88,14 +87,27 @@ def _module_of_main(main: Any, qualname: str) -> str:
     return name
 
 
+def main_module(main: Any) -> str:
+    """What others call the script that runs here; empty in a session without a file."""
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if spec is not None:
+        return str(spec.name)
+    return os.path.basename(file)[: -len(".py")] if isinstance(file, str) and file.endswith(".py") else os.path.basename(file or "")
+
+
+def own_contents(kind: type) -> None:
+    """Refuse a class whose instances hold more than attributes: one that is a kind of list, of exception, of C structure."""
+    for ancestor in kind.__mro__[:-1]:
+        if not ancestor.__flags__ & _HEAP_TYPE:
+            raise CannotPack(f"is a {kind.__qualname__}, a kind of {ancestor.__qualname__}, whose contents are not attributes")
+
+
 def _state_of(value: Any) -> Any:
     kind: Any = type(value)
     plain: Any = object
     if kind.__reduce__ is not plain.__reduce__ or kind.__reduce_ex__ is not plain.__reduce_ex__:
         raise CannotPack(f"is a {kind.__qualname__}, which pickles in its own way", "give it __getstate__ and __setstate__")
-    for ancestor in kind.__mro__[:-1]:
-        if not ancestor.__flags__ & _HEAP_TYPE:
-            raise CannotPack(f"is a {kind.__qualname__}, a kind of {ancestor.__qualname__}, whose contents are not attributes")
+    own_contents(kind)
     own = getattr(kind, "__getstate__", None)
     if own is not None and own is not getattr(object, "__getstate__", None):
         return value.__getstate__()

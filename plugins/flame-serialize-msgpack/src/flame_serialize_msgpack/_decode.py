@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 
 from flame_serialize_msgpack import _extensions as ext
 from flame_serialize_msgpack._extensions import CannotUnpack, CodeNotAllowed
@@ -131,6 +131,12 @@ def _path(parts: Any) -> pathlib.PurePath:
     return {"PurePosixPath": pathlib.PurePosixPath, "PureWindowsPath": pathlib.PureWindowsPath}[kind](text)
 
 
+def _record(parts: Any) -> Any:
+    from flame_serialize_msgpack import _records
+
+    return _records.put_together(*parts)
+
+
 _RAW = frozenset({ext.BIG_INT, ext.BYTEARRAY, ext.COMPLEX, ext.DECIMAL, ext.UUID})
 _DECODERS: dict[int, Callable[[Any], Any]] = {
     ext.TUPLE: tuple,
@@ -146,4 +152,5 @@ _DECODERS: dict[int, Callable[[Any], Any]] = {
     ext.DECIMAL: lambda data: decimal.Decimal(data.decode("ascii")),
     ext.UUID: lambda data: uuid.UUID(bytes=data),
     ext.PATH: _path,
+    ext.RECORD: _record,
 }

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
-import msgpack  # type: ignore[import-untyped]
+import msgpack
 
 from flame_serialize_msgpack import _extensions as ext
 from flame_serialize_msgpack._extensions import CannotPack
@@ -179,7 +179,27 @@ class Encoder:
             index = self._reference(value)
             if index is not None:
                 return _extension(ext.REFERENCE, self.pack(index))
+        if "__dataclass_fields__" in type(value).__dict__:
+            return self._record(value)
         raise _refusal(value)
+
+    def _record(self, value: Any) -> Any:
+        from flame_serialize_msgpack import _records
+
+        module, qualname, fields = _records.written_as(type(value))  # type: ignore[arg-type]  # what metaclass it has, is not known
+        self._once(value)
+        self._nested += 1
+        if self._nested > ext.EXTENSION_DEPTH:
+            raise CannotPack(f"is nested more than {ext.EXTENSION_DEPTH} tuples, sets and dataclasses deep", "use lists, or cloudpickle")
+        found = {}
+        for name, item in _records.contents_of(value, fields).items():
+            try:
+                found[name] = self.encode(item)
+            except CannotPack as error:
+                error.path = f".{name}{error.path}"
+                raise
+        self._nested -= 1
+        return _extension(ext.RECORD, self.pack([module, qualname, found]))
 
     def _once(self, value: Any) -> None:
         """Refuse a mutable value that stands in two places, or within itself: the copies would not know of each other."""
@@ -203,7 +223,7 @@ def _refusal(value: Any) -> CannotPack:
     if isinstance(value, type) or callable(value):
         return CannotPack(f"is code ({name}), which msgpack does not carry in arguments or results", "use cloudpickle")
     if hasattr(kind, "__dataclass_fields__"):
-        return CannotPack(f"is a {name}, which is not plain data", "send dataclasses.asdict(x), or use cloudpickle")
+        return CannotPack(f"is a {name}, a subclass of a dataclass that is none itself", "decorate it, too, or use cloudpickle")
     return CannotPack(f"is a {name}, which is not plain data", "send plain data, or use cloudpickle")
 
 

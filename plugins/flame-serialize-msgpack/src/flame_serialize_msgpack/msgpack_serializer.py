@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib import import_module
 from types import ModuleType
@@ -12,10 +13,7 @@ from flame_host.api import Buffer, FormatNotAllowedError, NotSerializableError, 
 
 
 class MsgpackSerializer:
-    """Writes plain data, any language can read it, and reading it runs nothing.
-
-    Beyond the contract it has `dumps_code` and `loads_code`, for the object a session is about; see the codec.
-    """
+    """Writes plain data, any language can read it, and reading it runs nothing; code goes by its import path."""
 
     name = "msgpack"
     version = 1
@@ -71,6 +69,10 @@ class MsgpackSerializer:
             if translated is None:
                 raise
             raise translated from error
+
+    def by_value(self, modules: Iterable[str]) -> AbstractContextManager[None]:
+        """Does nothing: no module is ever written here, only named."""
+        return nullcontext()
 
 
 @cache

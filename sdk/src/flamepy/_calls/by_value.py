@@ -38,9 +38,6 @@ class ByValue:
 
     def add(self, execution_object: Any) -> None:
         """Look at the module of an object, and at those its module uses."""
-        by_value = getattr(self._serializer, "by_value", None)
-        if by_value is None:
-            return
         waiting = list(_modules_of(execution_object))
         found = []
         while waiting:
@@ -53,7 +50,7 @@ class ByValue:
                 found.append(name)
                 waiting += _used_by(module)
         if found:
-            self._stack.enter_context(by_value(found))
+            self._stack.enter_context(self._serializer.by_value(found))
 
     def _importable(self, name: str, module: types.ModuleType) -> bool:
         file = getattr(module, "__file__", None)

@@ -1,4 +1,6 @@
-"""A thread for the user's code that an engine's threads have to call: done-callbacks, and what finalizers leave to be done.
+"""Done-callbacks: of which kinds they are, and which thread calls them.
+
+The thread is for the user's code that an engine's threads have to call: done-callbacks, and what finalizers leave to be done.
 
 An engine's thread must not wait, and user code may wait for anything, another future for instance, which only that thread could
 bring. Here it may: nothing depends on this thread but what is called in it.
@@ -6,12 +8,27 @@ bring. Here it may: nothing depends on this thread but what is called in it.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import os
+import sys
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures._base import LOGGER
 from queue import SimpleQueue
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+
+class Called(Protocol):
+    """What callbacks are of."""
+
+    def call_back(self, callback: Callable[[Any], object]) -> None:
+        """Call it with this, and log what it raises."""
+        ...
 
 
 class CallbackThread:
@@ -61,3 +78,54 @@ def _reset() -> None:
 
 
 os.register_at_fork(after_in_child=_reset)
+
+
+def running_loop() -> AbstractEventLoop | None:
+    """The event loop that this thread is in; asyncio is not imported for it."""
+    asyncio = sys.modules.get("asyncio")
+    return None if asyncio is None else asyncio._get_running_loop()
+
+
+def one_after_another(calls: Sequence[tuple[Called, Callable[[Any], object]]]) -> None:
+    """Call back; what that settles in turn comes after it, not within it: a chain may be as long as it likes."""
+    waiting = getattr(_under_way, "waiting", None)
+    if waiting is not None:
+        waiting.extend(calls)
+        return
+    waiting = _under_way.waiting = deque(calls)
+    try:
+        while waiting:
+            future, callback = waiting.popleft()
+            future.call_back(callback)
+    finally:
+        _under_way.waiting = None
+
+
+_under_way = threading.local()
+
+
+class at_once:
+    """Marks a callback of ours: it is quick, waits for nothing, and may run in an engine's thread."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[[Any], object]) -> None:
+        self.function = function
+
+    def __call__(self, future: Any) -> None:
+        self.function(future)
+
+
+class LoopCallback:
+    """A callback to be called by an event loop, with the context of whoever added it."""
+
+    __slots__ = ("_context", "_loop", "function")
+
+    def __init__(self, function: Callable[[Any], object], loop: AbstractEventLoop) -> None:
+        self.function = function
+        self._loop = loop
+        self._context = contextvars.copy_context()
+
+    def __call__(self, future: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits there any more
+            self._loop.call_soon_threadsafe(self.function, future, context=self._context)

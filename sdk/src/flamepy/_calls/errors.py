@@ -87,7 +87,7 @@ def _advice(error: BaseException, loads: Callable[[bytes], Any]) -> str:
             return f"the worker may use {allowed} of memory: raise limits={{'memory': bytes}} of the service, or send less at a time"
         return "the worker could get no more memory from the machine"
     if kind == "BdbQuit":
-        return 'a worker has no terminal for a debugger: call svc.local(…), or run the program with engine="inline" (FLAME_ENGINE=inline)'
+        return "a worker has no terminal for a debugger: call svc.local(…), or run the program in one process: flame debug program.py"
     if isinstance(error, EOFError) and "reading a line" in str(error):
         return "a worker has no standard input: pass what it asks for as an argument"
     return ""
@@ -107,7 +107,7 @@ def _unusual(head: dict[str, Any]) -> BaseException | None:
     if kind == "unpicklable-result":
         message = head["message"]
         if not message.startswith("the result"):
-            message = f"the result cannot travel: {message.removeprefix('self cannot be pickled: ')}"
+            message = f"the result cannot be serialized: {message.removeprefix('self cannot be pickled: ')}"
         return NotSerializableError(message, path=head.get("path", ""), hint="return plain data, or only the part that is needed")
     return None
 
@@ -178,7 +178,7 @@ def _finish(error: BaseException, head: dict[str, Any]) -> None:
 
 
 def _is_ours(frame: Sequence[Any]) -> bool:
-    """The frames between the caller's and the task's: of the inline engine, of the codec, and of what calls a callable that was sent."""
+    """The frames between the caller's and the task's: of the engine in this process, the codec, and what calls a callable that was sent."""
     file = str(frame[0])
     return file.startswith(_HOST) or file.endswith(_CALLER) or _SUPPORT.search(file) is not None
 

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as _TimeoutError
 from typing import TYPE_CHECKING, Any
 
-from flamepy._calls.callbacks import callback_thread
-from flamepy._calls.future import at_once
+from flamepy._calls.callbacks import at_once, callback_thread
 
 if TYPE_CHECKING:
     from flamepy._calls.future import ObjectFuture
@@ -177,3 +176,11 @@ def _progress(progress: bool | str | None, total: int | None) -> Progress | None
     from flamepy._calls.progress import progress_for
 
     return progress_for(progress, total)
+
+
+def length_of(iterables: tuple[Iterable[Any], ...]) -> int | None:
+    """How many calls there will be, where that is known beforehand."""
+    try:
+        return min(len(iterable) for iterable in iterables)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
-import functools
 import inspect
-import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast, overload
@@ -15,6 +12,7 @@ from flame_host.api import CallOptions, ClosedError, SessionInfo
 from flamepy._calls.arguments import Accepted, accepted_by
 from flamepy._calls.callbacks import callback_thread
 from flamepy._calls.future import ObjectFuture
+from flamepy._calls.introspection import is_bound_there, is_called_itself, name_of, no_method, public_methods, signature_of
 from flamepy._calls.submission import CallSite
 
 if TYPE_CHECKING:
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
 
     from flame_host.api import ObjectRef
     from flamepy._calls.memo import Memo
-    from flamepy._calls.session import Source
+    from flamepy._calls.session import SessionHandle
 
     _Pending: TypeAlias = ObjectFuture[Any] | ObjectRef
 
@@ -43,7 +41,7 @@ class RemoteMethod(Generic[P, R]):
         self.__name__ = method or getattr(original, "__name__", type(original).__name__)
         self.__doc__ = inspect.getdoc(original)
         with contextlib.suppress(TypeError, ValueError):
-            self.__signature__ = _signature(service._object, method, original)
+            self.__signature__ = signature_of(service._object, method, original)
 
     # A future or reference stands for its value, which a ParamSpec cannot say; where one is among the first, the rest is not checked.
     @overload
@@ -63,15 +61,15 @@ class RemoteMethod(Generic[P, R]):
 
     def map(self, *iterables: Iterable[Any], **how: Any) -> Iterator[R]:
         """See `RunnerService.map`."""
-        from flamepy._calls.map import map_calls
+        from flamepy._calls.map import length_of, map_calls
 
-        return map_calls(self, zip(*iterables, strict=False), _length(iterables), **how)
+        return map_calls(self, zip(*iterables, strict=False), length_of(iterables), **how)
 
     def starmap(self, arguments: Iterable[tuple[Any, ...]], **how: Any) -> Iterator[R]:
         """See `RunnerService.starmap`."""
-        from flamepy._calls.map import map_calls
+        from flamepy._calls.map import length_of, map_calls
 
-        return map_calls(self, arguments, _length((arguments,)), **how)
+        return map_calls(self, arguments, length_of((arguments,)), **how)
 
     def options(
         self, *, timeout: float | None = None, retries: int | None = None, priority: int | None = None, name: str | None = None
@@ -96,7 +94,7 @@ class _Methods:
         self._owner = owner
 
     def __getattr__(self, name: str) -> RemoteMethod[..., Any]:
-        raise _no_method(self._owner, name, [known for known in self.__dict__ if not known.startswith("_")])
+        raise no_method(self._owner, name, [known for known in self.__dict__ if not known.startswith("_")])
 
 
 class RunnerService(Generic[P, R]):
@@ -109,31 +107,31 @@ class RunnerService(Generic[P, R]):
     _future_class: type[ObjectFuture[Any]] = ObjectFuture
 
     def __init__(self, app: str, execution_object: Callable[P, R] | object, **options: Any) -> None:
-        from flamepy._client import open_service
+        from flamepy._calls.opening import open_service
 
         self._bind(execution_object, open_service(app, execution_object, **options))
 
     @classmethod
-    def over(cls, execution_object: Any, source: Source, *, ordered: bool, memo: bool = False) -> RunnerService[..., Any]:
+    def over(cls, execution_object: Any, handle: SessionHandle, *, ordered: bool, memo: bool = False) -> RunnerService[..., Any]:
         """A service over a session that is open already."""
         service = cls.__new__(cls)
-        service._bind(execution_object, (source, ordered), memo=memo)
+        service._bind(execution_object, (handle, ordered), memo=memo)
         return service
 
-    def _bind(self, execution_object: Any, opened: tuple[Source, bool], *, memo: bool = False) -> None:
+    def _bind(self, execution_object: Any, opened: tuple[SessionHandle, bool], *, memo: bool = False) -> None:
         # Few public names: each is one the user's methods cannot have without `methods`.
-        self._source, self._ordered = opened
+        self._handle, self._ordered = opened
         self._object = execution_object
         self._local: Any = None
         self._closed = False
         self._on_close: Callable[[], None] | None = None
-        self._site = CallSite(self._source, ordered=self._ordered, future=self._future_class)
+        self._site = CallSite(self._handle, ordered=self._ordered, future=self._future_class)
         if memo:
             from flamepy._calls.memo import Memo
 
             self._site = Memo(self._site)
         self._caller: RemoteMethod[..., Any] | None = (
-            RemoteMethod(self, "", execution_object) if _is_called_itself(execution_object) else None
+            RemoteMethod(self, "", execution_object) if is_called_itself(execution_object) else None
         )
         found: dict[str, RemoteMethod[..., Any]] = {
             name: RemoteMethod(self, name, original) for name, original in public_methods(execution_object)
@@ -212,7 +210,7 @@ class RunnerService(Generic[P, R]):
         # Only for what is not there: wrappers are attributes of the instance.
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        raise _no_method(self._name, name, [known for known in vars(self.methods) if not known.startswith("_")])
+        raise no_method(self._name, name, [known for known in vars(self.methods) if not known.startswith("_")])
 
     def _local_object(self) -> Any:
         if self._local is None:
@@ -228,31 +226,31 @@ class RunnerService(Generic[P, R]):
 
     @property
     def session_id(self) -> str:
-        return self._source.session.session_id
+        return self._handle.session.session_id
 
     @property
     def _endpoint(self) -> str:
         """The engine its calls run on."""
-        return self._source.connection.endpoint
+        return self._handle.connection.endpoint
 
     def info(self) -> SessionInfo:
         """How many of its calls wait, run, and have ended how."""
-        return self._source.session.info()
+        return self._handle.session.info()
 
     def logs(self) -> str:
         """The latest of what its workers printed."""
-        return self._source.logs_of(-1)
+        return self._handle.logs_of(-1)
 
     def close(self, *, wait: bool = True) -> None:
         """End it: waits for the calls made, then ends its workers. Closing twice is fine."""
         if self._closed:
             return
         self._closed = True
-        self._source.abandon_streams()
+        self._handle.abandon_streams()
         try:
             if wait:
                 self._site.wait_for_arguments()
-            self._source.session.close(wait=wait)
+            self._handle.session.close(wait=wait)
             if wait:
                 callback_thread.flush()
         finally:
@@ -276,85 +274,16 @@ class RunnerService(Generic[P, R]):
     def __repr__(self) -> str:
         state = "closed" if self._closed else "open"
         kind = "stateful" if self._ordered else "stateless"
-        return f"<RunnerService {self._name} ({kind}, {state}) session {self.session_id} of {self._source.application} on {self._endpoint}>"
+        return f"<RunnerService {self._name} ({kind}, {state}) session {self.session_id} of {self._handle.application} on {self._endpoint}>"
 
     def _repr_html_(self) -> str:
         from flamepy._calls.html import table
 
         rows = {"service": self._name, "kind": "stateful" if self._ordered else "stateless", "state": "closed" if self._closed else "open"}
         info = self.info()
-        rows |= {"session": self.session_id, "application": self._source.application, "engine": self._endpoint}
+        rows |= {"session": self.session_id, "application": self._handle.application, "engine": self._endpoint}
         rows |= {name: str(getattr(info, name)) for name in ("pending", "running", "succeeded", "failed")}
         return table("RunnerService", rows)
-
-
-# ---------------------------------------------------------------------- what is being served
-
-_FUNCTIONS = (
-    types.FunctionType,
-    types.BuiltinFunctionType,
-    types.MethodType,
-    types.MethodWrapperType,
-    types.MethodDescriptorType,
-    functools.partial,
-)
-
-
-def is_function(execution_object: object) -> bool:
-    """Whether it is stateless by nature; classes and other objects have a state to keep."""
-    return isinstance(execution_object, _FUNCTIONS) or (
-        # What wraps a function and keeps nothing a caller could see: functools.lru_cache, numpy's ufuncs.
-        callable(execution_object) and not inspect.isclass(execution_object) and inspect.isroutine(inspect.unwrap(execution_object))
-    )
-
-
-def _is_called_itself(execution_object: object) -> bool:
-    return hasattr(execution_object, "__call__") if not inspect.isclass(execution_object) else "__call__" in _members(execution_object)  # noqa: B004
-
-
-def public_methods(execution_object: object) -> Iterator[tuple[str, Any]]:
-    """Name and function of each method to be wrapped. Properties are not touched: reading one runs code."""
-    if is_function(execution_object):
-        return
-    owner = execution_object if inspect.isclass(execution_object) else type(execution_object)
-    members = dict(_members(owner))
-    if not inspect.isclass(execution_object):
-        members |= getattr(execution_object, "__dict__", {})
-    for name, member in sorted(members.items()):
-        if name.startswith("_") or isinstance(member, (property, functools.cached_property)) or inspect.isclass(member):
-            continue
-        function = member.__func__ if isinstance(member, (staticmethod, classmethod)) else member
-        if callable(function):
-            yield name, function
-
-
-def _members(owner: type) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for ancestor in reversed(owner.__mro__[:-1]):
-        found.update(vars(ancestor))
-    return found
-
-
-def name_of(execution_object: Any) -> str:
-    if isinstance(execution_object, functools.partial):
-        return f"partial({name_of(execution_object.func)})"
-    named = execution_object if hasattr(execution_object, "__qualname__") else type(execution_object)
-    return str(named.__qualname__).replace("<locals>.", "").rpartition(".<locals>.")[2]
-
-
-def _signature(execution_object: object, method: str, original: Any) -> inspect.Signature:
-    """As the caller sees it: without ``self``."""
-    signature = inspect.signature(original)
-    if not _is_bound_there(execution_object, method):
-        return signature
-    return signature.replace(parameters=list(signature.parameters.values())[1:])
-
-
-def _is_bound_there(execution_object: object, method: str) -> bool:
-    """Whether the first parameter is filled in where it runs."""
-    owner = execution_object if inspect.isclass(execution_object) else type(execution_object)
-    kind = inspect.getattr_static(owner, method, None) if method else None
-    return kind is not None and not isinstance(kind, staticmethod)
 
 
 def _accepted(service: RunnerService[..., Any], method: str, original: Any) -> Accepted:
@@ -362,17 +291,4 @@ def _accepted(service: RunnerService[..., Any], method: str, original: Any) -> A
     if not method and inspect.isclass(served):  # its instances are called
         return accepted_by(f"{service._name}()", inspect.getattr_static(served, "__call__"), method=True)
     name = f"{service._name}.{method}" if method else service._name
-    return accepted_by(name, original, method=_is_bound_there(served, method))
-
-
-def _no_method(owner: str, name: str, known: list[str]) -> AttributeError:
-    near = difflib.get_close_matches(name, known, 1)
-    advice = f"; did you mean {near[0]!r}?" if near else f"; it has: {', '.join(sorted(known)) or 'none'}"
-    return AttributeError(f"{owner} has no public method {name!r}{advice}")
-
-
-def _length(iterables: tuple[Iterable[Any], ...]) -> int | None:
-    try:
-        return min(len(iterable) for iterable in iterables)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        return None
+    return accepted_by(name, original, method=is_bound_there(served, method))

@@ -10,18 +10,27 @@ from flame_host.api import Buffer, Connection, Payload, Serializer, Session
 from flamepy._refs import ObjectRef
 
 if TYPE_CHECKING:
+    from flame_host import api
+    from flame_host.api import ObjectStore
     from flamepy._calls.future import ObjectFuture
     from flamepy._calls.logs import TaskLogs
+    from flamepy._stores import Stores
 
 
-class Source:
+class SessionHandle:
     """One open session with its serializer; shared by all futures of a service.
+
+    Args:
+        stores: where results that are kept go, and references are looked up; by default at the engine's own cache.
 
     Attributes:
         for_threads: its futures go to programs made for `concurrent.futures`, which may block an event loop until they are called back.
     """
 
-    __slots__ = ("application", "connection", "for_threads", "format", "label", "loads", "logs", "serializer", "session", "streams")
+    __slots__ = (
+        "_objects", "_stores", "application", "connection", "for_threads", "format", "label", "loads", "logs", "serializer", "session",
+        "streams",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -32,8 +41,12 @@ class Source:
         application: str,
         label: str,
         logs: TaskLogs | None = None,
+        stores: Stores | None = None,
+        objects: ObjectStore | None = None,
     ) -> None:
         self.connection = connection
+        self._stores = stores
+        self._objects = connection.objects if objects is None else objects
         self.session = session
         self.serializer = serializer
         self.loads = serializer.loads
@@ -55,7 +68,11 @@ class Source:
     def keep(self, future: ObjectFuture[Any]) -> ObjectRef:
         """Store a result in the cache, under the task's own key."""
         key = f"{self.application}/{self.session.session_id}/{future.number or id(future)}"
-        return ObjectRef.of(self.connection.objects.put(key, future.payload()))
+        return ObjectRef.of(self._objects.put(key, future.payload()))
+
+    def fetch(self, ref: api.ObjectRef) -> Payload:
+        """What an argument refers to."""
+        return (self._objects if self._stores is None else self._stores.at(ref.endpoint)).get(ref)
 
     def abandon_streams(self) -> None:
         """Cancel generators that wait for somebody to take their items: at the end of a session nobody will."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flame_host.api import Buffer, buffer_view
-from flamepy._calls.callbacks import callback_thread
+from flamepy._calls.callbacks import at_once, callback_thread
 
 if TYPE_CHECKING:
     from flamepy._calls.future import ObjectFuture
@@ -96,15 +96,15 @@ class Items:
     def take(self) -> Any:
         """The next item; IndexError when none is there."""
         data, buffers = self._arrived.popleft()
-        source = self._future._bound()
+        handle = self._future._bound()
         with self._counting:
             self._taken += 1
             grants = self._taken >= self._granted + _GRANT
             if grants:
                 self._granted = self._taken
         if grants:
-            source.session.grant(self._future, self._granted)
-        return source.decode(data, [buffer_view(buffer) for buffer in buffers])
+            handle.session.grant(self._future, self._granted)
+        return handle.decode(data, [buffer_view(buffer) for buffer in buffers])
 
     def raise_failure(self) -> None:
         """At the end: the exception that ended the generator, if one did."""
@@ -154,8 +154,6 @@ async def until(future: ObjectFuture[Any], ready: Callable[[], bool]) -> None:
             loop.call_soon_threadsafe(woken.set)
         except RuntimeError:  # the loop is closed: nobody waits any more
             pass
-
-    from flamepy._calls.future import at_once
 
     watchers = future._rare().setdefault("watchers", [])
     watchers.append(wake)

@@ -13,8 +13,9 @@ from functools import partial
 from typing import Any
 
 from flame_host.api import Buffer, CallOptions, ObjectRef, Payload
-from flamepy._calls.future import ObjectFuture, at_once
-from flamepy._calls.session import Source
+from flamepy._calls.callbacks import at_once
+from flamepy._calls.future import ObjectFuture
+from flamepy._calls.session import SessionHandle
 
 
 def collect(found: list[Any], value: object) -> int | None:
@@ -28,13 +29,13 @@ def collect(found: list[Any], value: object) -> int | None:
 class CallSite:
     """Where the calls of one service are made."""
 
-    __slots__ = ("_draining", "_future", "_held", "_lock", "_ordered", "_pending", "dumps", "source", "submit")
+    __slots__ = ("_draining", "_future", "_held", "_lock", "_ordered", "_pending", "dumps", "handle", "submit")
 
-    def __init__(self, source: Source, *, ordered: bool, future: type[ObjectFuture[Any]] = ObjectFuture) -> None:
-        self.source = source
+    def __init__(self, handle: SessionHandle, *, ordered: bool, future: type[ObjectFuture[Any]] = ObjectFuture) -> None:
+        self.handle = handle
         self._future = future
-        self.dumps = source.serializer.dumps
-        self.submit = source.session.submit
+        self.dumps = handle.serializer.dumps
+        self.submit = handle.session.submit
         self._ordered = ordered
         self._held: deque[_HeldCall] = deque()
         self._pending: dict[int, _HeldCall] = {}
@@ -42,7 +43,7 @@ class CallSite:
         self._draining = False
 
     def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions | None = None) -> ObjectFuture[Any]:
-        future = self._future(self.source)
+        future = self._future(self.handle)
         if options is not None:
             future.options = options
         found: list[Any] = []
@@ -117,7 +118,7 @@ class CallSite:
     def _payload(self, argument: ObjectFuture[Any] | ObjectRef) -> Payload:
         if isinstance(argument, ObjectFuture):
             return argument.payload()
-        return self.source.connection.objects.get(argument)
+        return self.handle.fetch(argument)
 
 
 class _HeldCall:

@@ -147,7 +147,7 @@ class FlameContext:
         self.origins[attribute] = origin
 
     def __repr__(self) -> str:
-        return f"<FlameContext {self.name or '(embedded)'} endpoint={self.endpoint or 'local:'} from {self.path or 'defaults'}>"
+        return f"<FlameContext {self.name or '(embedded)'} endpoint={self.endpoint or '(this machine)'} from {self.path or 'defaults'}>"
 
 
 _VARIABLES = {
@@ -216,6 +216,7 @@ class _Document:
                 children = [
                     (index, *(child if isinstance(child, tuple) else (child, child)))
                     for index, child in enumerate(getattr(node, "value", ()))
+                    if not isinstance(child, str)  # of a scalar, where a key stands twice and we look into the other one
                 ]
             else:
                 children = [(key.value, key, child) for key, child in _pairs(node)]

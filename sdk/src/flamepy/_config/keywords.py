@@ -164,6 +164,7 @@ _READ = tuple(
         "PACKAGE_LIMIT",
         "PYTHON",
         "LOGS",
+        "REFRESH",
         "STORES",
         "ARCHIVERS",
         "INSTALLERS",

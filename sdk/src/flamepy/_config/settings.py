@@ -6,6 +6,7 @@ default. Every value knows where it comes from. Only policies are not overridden
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -13,25 +14,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
-from flame_host.api import ConfigError, Want, Wants, intersect_policies, parse_policy
-from flamepy._config.amounts import bytes_of
+from flame_host.api import ConfigError, Resources, Want, Wants, intersect_policies, parse_policy
+from flamepy._config.amounts import bytes_of, resources_of
 from flamepy._config.flame_yaml import FlameContext, merged_excludes, unknown_key
 from flamepy._package.sizes import MOST_BYTES
 
 _LISTS = ("stores", "archivers", "installers", "serializers", "caches")
-_TEXTS = ("engine", "storage", "python", "logs", "name", "package_limit")
+_TEXTS = ("engine", "storage", "python", "logs", "package_limit")
 _KNOWN = {*_LISTS, *_TEXTS, "include", "exclude", "dependencies", "extras", "groups", "policy", "build", "resources"}
 _VARIABLES = {**{f"FLAME_{name.upper()}": name for name in (*_LISTS, "engine", "storage", "python", "logs", "package_limit")}}
 _SPELLINGS = {"excludes": "exclude", "includes": "include"}
 """As other configurations write it; understood."""
+DEFAULT_ENGINE = "local"
+DEBUGGING_ENGINE = "inline"
+"""Where tasks run under ``flame debug`` and in tests: in this process."""
+logger = logging.getLogger("flamepy.config")
 _LOGS = ("all", "errors", "none")
 
 
 @dataclass(frozen=True)
 class Settings:
     """Attributes:
-    engine: endpoint, never empty. storage: empty for the host's own directory.
+    engine: endpoint, never empty; with options that say how it is reached. cache: endpoint of the objects' cache, where it is not the
+        engine's own. resources: what a worker of a service needs that does not say it itself. storage: empty for the host's own directory.
     excludes, includes: patterns as in ``.gitignore``. logs: which output of workers is shown: ``all``, ``errors``, ``none``.
     package_limit: bytes a package may have. origins: attribute → where it was said.
     """
@@ -46,6 +53,8 @@ class Settings:
     wants: Wants
     policy: Mapping[str, str]
     context: FlameContext
+    cache: str = ""
+    resources: Resources | None = None
     package_limit: int = MOST_BYTES
     origins: Mapping[str, str] = field(default_factory=dict)
 
@@ -82,16 +91,13 @@ def resolve(project: Path, keywords: Mapping[str, Any], context: FlameContext | 
     if logs not in _LOGS:
         raise ConfigError(f"{origins['logs']}: logs is {logs!r}", hint=f"choose one of: {', '.join(_LOGS)}")
     storage = first("storage", "")
-    if not storage and first("engine", "").partition(":")[0] in ("http", "https"):
-        raise ConfigError(
-            f"no package storage is configured, and {first('engine', '')} cannot see this machine's own directories",
-            hint="write  package: {storage: file:///shared/directory}  in flame.yaml, or set FLAME_STORAGE",
-        )
     if storage and "stores" not in families:
         families["stores"] = Want((storage.partition(":")[0].lower(),), f"{origins['storage']} storage {storage}")
+    engine, cache = _reached(_endpoint(first("engine", "")), origins, context)
     excludes = [*(context.package.excludes if context.package else ()), *tool.values.get("exclude", ()), *(keywords.get("excludes") or ())]
     return Settings(
-        engine=_endpoint(first("engine", "")),
+        engine=engine,
+        cache=cache,
         storage=storage,
         excludes=tuple(merged_excludes(excludes)),
         includes=tuple(tool.values.get("include", ())),
@@ -101,6 +107,7 @@ def resolve(project: Path, keywords: Mapping[str, Any], context: FlameContext | 
         wants=Wants(families),
         policy=intersect_policies(*(parse_policy(layer.values.get("policy"), layer.origin("policy")) for layer in layers)),
         context=context,
+        resources=_resources(first("resources", None), origins.get("resources", "")),
         package_limit=bytes_of(first("package_limit", MOST_BYTES), f"package_limit in {origins.get('package_limit', 'the defaults')}"),
         origins=origins,
     )
@@ -139,8 +146,45 @@ def _from_context(context: FlameContext) -> _Layer:
 
 
 def _endpoint(engine: str) -> str:
-    """``local`` and ``local:`` are one engine, and must share one connection."""
-    return (engine if ":" in engine else f"{engine}:") if engine else "local:"
+    """With and without the colon it is one engine, and must share one connection."""
+    return (engine if ":" in engine else f"{engine}:") if engine else f"{DEFAULT_ENGINE}:"
+
+
+_CLUSTERS = {"ca_file": "ca_file", "cache": "cache", "template": "template"}
+"""Option of an endpoint → attribute of the context: what a cluster is besides its endpoint."""
+
+
+def _reached(engine: str, origins: dict[str, str], context: FlameContext) -> tuple[str, str]:
+    """The engine's endpoint with what was said of the way there, and the endpoint of another cache for an engine that has none to name.
+
+    An engine elsewhere is told; one of this machine has nowhere to go, so objects go to the cache that was named, and certificates are
+    for the way to that.
+    """
+    # What flame.yaml says of a cluster is of that cluster, and not of another that was named in its place.
+    same = not origins.get("engine") or origins["engine"] in (context.origins.get("endpoint"), "FLAME_ENDPOINT")
+    said = {
+        option: getattr(context, attribute)
+        for option, attribute in _CLUSTERS.items()
+        if attribute in context.origins and (same or context.origins[attribute].startswith("FLAME_"))
+    }
+    if "//" in engine:
+        return (f"{engine}?{urlencode(said)}" if said and "?" not in engine else engine), ""
+    cache = said.get("cache", "")
+    if cache:
+        origins["cache"] = context.origins["cache"]
+    if "ca_file" in said:
+        if not cache or cache.startswith("file:"):
+            logger.warning("%s: nothing is reached over a network, so nothing is checked by its certificates", context.origins["ca_file"])
+        elif "?" not in cache:
+            cache = f"{cache}?{urlencode({'ca_file': said['ca_file']})}"
+    return engine, cache
+
+
+def _resources(value: Any, origin: str) -> Resources | None:
+    try:
+        return resources_of(value)
+    except ConfigError as error:
+        raise ConfigError(f"{origin}: {error.message}", hint=error.hint) from error
 
 
 def _names(value: Any, family: str, origin: str) -> tuple[str, ...]:
@@ -168,7 +212,7 @@ class ToolTable:
         else:
             import tomli as tomllib
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")  # as uv takes it
             document = tomllib.loads(text)
         except RecursionError:
             raise ConfigError(f"{path}: nested too deep") from None

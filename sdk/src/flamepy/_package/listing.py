@@ -1,6 +1,6 @@
 """Remembers which files of a project go into its package, so that an unchanged project need not be sifted again.
 
-Sifting compiles dozens of patterns, which takes longer than everything else a warm start does. A directory's time stamp changes when
+Scanning compiles dozens of patterns, which takes longer than everything else a warm start does. A directory's time stamp changes when
 an entry comes, goes or is renamed; so the listing holds while the directories and the ignore files are as they were.
 """
 

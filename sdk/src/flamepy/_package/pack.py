@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from flame_host.api import Archiver, Member, MemberKind, PackageError
+from flame_host.api import Archiver, Member, MemberKind, PackageError, whole_file
 from flamepy._package.listing import Listing
 from flamepy._package.project import checked_root
 from flamepy._package.selection import Walk, link_inside, listed
@@ -89,7 +89,7 @@ def pack_files(base: Path, files: Sequence[str], archiver: Archiver, cellar: Pat
     added = [Member(name, MemberKind.FILE, len(content), content=content) for name, content in extra.items()]
     part = cellar / f".{os.getpid()}-{started}.part"
     try:
-        with part.open("xb") as target:
+        with whole_file(part) as target:
             archiver.write(itertools.chain(added, members(base, files)), target)
         digest = _digest(part)
         archive = cellar / f"{digest}{archiver.suffixes[0]}"

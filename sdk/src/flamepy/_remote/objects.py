@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import importlib
 import inspect
 import os
 import sys
@@ -13,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from flame_host.api import ConfigError
 from flame_host.serverless.manifest import who_am_i
+from flamepy._remote.registry import SERVED_RESOURCE, by_value, find, register
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import CodeType, FrameType
 
     from flame_host.serverless.routing import Router
     from flamepy._calls.future import ObjectFuture
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-SERVED_RESOURCE = "FLAME_SERVED_RESOURCE"
-"""Variable that tells a Runner's worker which resource it is."""
 
 
 class RemoteFunction(Generic[P, R]):
@@ -46,7 +43,7 @@ class RemoteFunction(Generic[P, R]):
         self.route = route
         functools.update_wrapper(self, original)
         self._kind = kind_of(original, awaited)
-        _registered(self)
+        register(self)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         where = _where(self.resource)
@@ -96,7 +93,7 @@ class RemoteClass:
         self.dependencies = dependencies
         self.awaited = awaited
         functools.update_wrapper(self, original, updated=())
-        _registered(self)
+        register(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         where = _where(self.resource)
@@ -104,6 +101,8 @@ class RemoteClass:
             resource, _ = _router().home_of(self.__module__, self.__qualname__, self.resource.name)
             where = "here" if _router().is_here(resource) else where
         if where == "here":
+            if self.awaited:
+                _make_awaitable(self.__flame_original__)
             return self.__flame_original__(*args, **kwargs)
         inspect.signature(self.__flame_original__).bind(*args, **kwargs)  # a mistake shows here, not at the first method call
         return RemoteInstance(self, args, kwargs)
@@ -208,7 +207,7 @@ def _refuse_if_deployed(function: str, resource: str) -> None:
 
 def called_here(kind: str, original: Any, call: Callable[[], Any], caller: FrameType) -> Any:
     """Call a function of this very worker, for a program that may await it although it is not ``async``."""
-    if kind == "async" and not inspect.iscoroutinefunction(original) and _awaits(caller):
+    if kind == "async" and not inspect.iscoroutinefunction(original) and _awaits(caller.f_code, caller.f_lasti):
         return _finished(call)
     return call()
 
@@ -217,12 +216,31 @@ async def _finished(call: Callable[[], Any]) -> Any:
     return call()
 
 
-def _awaits(frame: FrameType) -> bool:
-    """Whether the instruction after the call that the frame is in takes something to await."""
+@functools.lru_cache(4096)
+def _awaits(code: CodeType, at: int) -> bool:
+    """Whether the instruction after the one at that place takes something to await."""
     import dis
 
-    after = (step for step in dis.get_instructions(frame.f_code) if step.offset > frame.f_lasti)
+    after = (step for step in dis.get_instructions(code) if step.offset > at)
     return next((step.opname for step in after if step.opname != "CACHE"), "") == "GET_AWAITABLE"
+
+
+@functools.cache
+def _make_awaitable(original: type) -> None:
+    """Let methods that are not ``async`` be awaited, for instances in this very worker; whoever does not await gets what they give."""
+    for name in dir(original):
+        member = inspect.getattr_static(original, name)
+        if inspect.isfunction(member) and not name.startswith("_") and kind_of(member) == "function":
+            setattr(original, name, _awaitable(member))
+
+
+def _awaitable(method: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(method)
+    def either(*args: Any, **kwargs: Any) -> Any:
+        return called_here("async", method, functools.partial(method, *args, **kwargs), sys._getframe(1))
+
+    either.__signature__ = inspect.signature(method)  # type: ignore[attr-defined]  # asked for without what is wrapped
+    return either
 
 
 @functools.cache
@@ -282,32 +300,6 @@ def _of_future(kind: str, submit: Callable[[], ObjectFuture[Any]]) -> Any:
 
 # ---------------------------------------------------------------------- being found again
 
-_by_resource: dict[str, list[RemoteFunction[..., Any] | RemoteClass]] = {}
-
-
-def _registered(made: RemoteFunction[..., Any] | RemoteClass) -> None:
-    _by_resource.setdefault(made.resource.name, []).append(made)
-
-
-def dependencies_of(resource: Resource) -> list[str]:
-    """What the functions of a resource need, as far as this program has met them."""
-    found = [*resource.dependencies]
-    for made in _by_resource.get(resource.name, ()):
-        found += [*made.resource.dependencies, *made.dependencies]
-    return list(dict.fromkeys(found))
-
-
-def by_value(module: str) -> bool:
-    """Whether code of a module cannot be imported by a worker, and travels itself."""
-    if module == "__main__":
-        return True
-    loaded = sys.modules.get("cloudpickle")
-    if loaded is None:
-        return False
-    registered = loaded.list_registry_pickle_by_value()
-    parts = module.split(".")
-    return any(".".join(parts[: count + 1]) in registered for count in range(len(parts)))
-
 
 def _reduced(made: RemoteFunction[..., Any] | RemoteClass) -> Any:
     original = made.__flame_original__
@@ -319,10 +311,3 @@ def _reduced(made: RemoteFunction[..., Any] | RemoteClass) -> Any:
 def _restored(kind: Any, module: str, qualname: str, resource: Resource, dependencies: tuple[str, ...], awaited: bool = False) -> Any:
     found = find(module, qualname)
     return found if isinstance(found, kind) else kind(found, resource, dependencies, awaited)
-
-
-def find(module: str, qualname: str) -> Any:
-    found: Any = importlib.import_module(module)
-    for name in qualname.split("."):
-        found = getattr(found, name)
-    return found

@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flamepy._remote.objects import SERVED_RESOURCE, RemoteClass, RemoteFunction, by_value, dependencies_of, find
+from flamepy._remote.registry import SERVED_RESOURCE, by_value, dependencies_of, find
 from flamepy.flash import names
 
 if TYPE_CHECKING:
     from flamepy._calls.service import RunnerService
+    from flamepy._remote.objects import RemoteClass, RemoteFunction
     from flamepy._remote.resources import Resource
     from flamepy._runner.runner import Runner
 

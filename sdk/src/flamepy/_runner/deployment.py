@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import logging
+import os
 import threading
 from typing import TYPE_CHECKING
 
@@ -18,8 +20,11 @@ from flame_host.api import (
     PackageRef,
     Plan,
     SessionState,
+    Want,
+    Wants,
     intersect_policies,
     negotiate,
+    without_secrets,
 )
 from flamepy._calls import paths
 from flamepy._package.project import is_interactive
@@ -52,11 +57,31 @@ def claim_name(endpoint: str, runner: Runner, undo: contextlib.ExitStack) -> Non
     undo.callback(_open_names.pop, claim, None)
 
 
+def with_storage(client: Client, settings: Settings, name: str) -> Settings:
+    """Where nobody has said where packages go, the engine may, if its hosts do not see the files of this machine.
+
+    Raises:
+        ConfigError: nobody says it.
+    """
+    offered = client.connection.capabilities()
+    if settings.storage or offered.sees_client_files:
+        return settings
+    if not offered.storage:
+        raise ConfigError(
+            f"no package storage is configured, and {client.connection.endpoint} cannot see this machine's own directories",
+            hint="write  package: {storage: file:///shared/directory}  in flame.yaml, or set FLAME_STORAGE",
+        )
+    families = dict(settings.wants.families)
+    families.setdefault("stores", Want((offered.storage.partition(":")[0].lower(),), f"the engine {client.connection.endpoint}"))
+    base, question, options = offered.storage.partition("?")
+    return dataclasses.replace(settings, storage=f"{base.rstrip('/')}/{name}/pkg{question}{options}", wants=Wants(families))
+
+
 def agree(client: Client, settings: Settings, shipment: Shipment | None) -> Plan:
     """The plan of client and host, under the policies of both."""
     refuse_stranger()
     workers = _workers_capabilities(client, settings, shipment)
-    return negotiate(settings.wants, client.host.capabilities(), workers, policy_of(client, settings))
+    return negotiate(client.stores.wants(settings), client.host.capabilities(), workers, policy_of(client, settings))
 
 
 def policy_of(client: Client, settings: Settings) -> dict[str, str]:
@@ -80,13 +105,13 @@ def _workers_capabilities(client: Client, settings: Settings, shipment: Shipment
     """The engine's, with the Python that the workers are to have: what needs the same one on both sides is refused by that."""
     offered = client.connection.capabilities()
     needs = shipment.needs.requirements if shipment is not None else None
-    if settings.engine.startswith("inline"):  # which has no workers, and runs here
+    if offered.runs_in_process:
         if settings.dependencies or settings.python:
             left = [text for text in (*settings.dependencies, settings.python and f"Python {settings.python}") if text]
-            logger.warning("the inline engine runs in this process and installs nothing: %s", ", ".join(left))
+            logger.warning("the engine %s runs in this process and installs nothing: %s", client.connection.endpoint, ", ".join(left))
         return offered
     wanted = client.host.workers_python(settings.python or (needs.python if needs is not None else ""))
-    if not wanted or wanted == offered.python:
+    if not wanted or not offered.python or wanted == offered.python:  # an engine may not know its own
         return offered
     origin = settings.origins.get("python") or f"the project ({needs.python if needs is not None else ''})"
     logger.warning(
@@ -94,6 +119,34 @@ def _workers_capabilities(client: Client, settings: Settings, shipment: Shipment
         wanted, origin, offered.python, wanted,
     )  # fmt: skip
     return dataclasses.replace(offered, python=wanted)
+
+
+@functools.cache
+def is_to_install_anew() -> bool:
+    """Whether this program was asked to; its workers, which have our variables, were not."""
+    return os.environ.pop("FLAME_REFRESH", "0") not in ("", "0")
+
+
+def install_anew(client: Client, name: str, settings: Settings) -> None:
+    """The next environment of an application, whatever there is.
+
+    Raises:
+        ConfigError: it is not this process's host that installs.
+    """
+    if not client.connection.capabilities().provisions_here:
+        raise ConfigError(
+            f"environments can be installed anew on this machine only, and the engine is {without_secrets(settings.engine)}",
+            hint="leave out --refresh, FLAME_REFRESH and refresh(environment=True); a changed requirement is another environment anyway",
+        )
+    client.host.refresh(name)
+
+
+def python_of(settings: Settings, shipment: Shipment | None) -> str:
+    """The Python that the host is asked for, beyond what it finds in the package: paths are ours to choose, and not a package's."""
+    wanted = settings.python
+    if not wanted and shipment is not None and os.sep in shipment.needs.requirements.python:
+        wanted = shipment.needs.requirements.python
+    return os.path.abspath(os.path.expanduser(wanted)) if os.sep in wanted else wanted.strip()
 
 
 def publish(
@@ -117,7 +170,7 @@ def publish(
         return PackageRef(url=made.path.as_uri(), digest=made.digest, size=made.size, format=plan.archiver)
     store = client.host.catalog.store(plan.store)
     file = f"{name}-{made.digest[:16]}{archiver.suffixes[0]}"
-    with client.activity.of(f"{name}: uploading {amount(made.size)} to {settings.storage}"):
+    with client.activity.of(f"{name}: uploading {amount(made.size)} to {without_secrets(settings.storage)}"):
         url = store.publish(made.path, settings.storage, name=file, digest=made.digest, overwrite=overwrite)
     undo.callback(store.delete, url)
     return PackageRef(url=url, digest=made.digest, size=made.size, format=plan.archiver)
@@ -150,7 +203,8 @@ def _unregister(connection: Connection, name: str) -> None:
     connection.unregister_application(name)
 
 
-def stop_travelling(client: Client, name: str) -> None:
-    travelling = client.travelling.pop(name, None)
-    if travelling is not None:
-        travelling.close()
+def stop_by_value(client: Client, name: str) -> None:
+    """From now on no module is sent whole on account of this application."""
+    modules = client.by_value_modules.pop(name, None)
+    if modules is not None:
+        modules.close()

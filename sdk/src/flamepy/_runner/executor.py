@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures.thread  # noqa: F401  (it registers an end of its own, which must come after ours)
-import contextlib
 import hashlib
 import inspect
 import os
@@ -15,8 +14,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from flame_host.api import Buffer, NotSerializableError
 from flamepy._calls.arguments import check_arguments
-from flamepy._calls.future import at_once
-from flamepy._calls.service import name_of
+from flamepy._calls.callbacks import at_once
+from flamepy._calls.introspection import name_of
 from flamepy._runner import calling
 
 if TYPE_CHECKING:
@@ -88,10 +87,9 @@ class Calls:
     def _caller(self) -> RunnerService[..., Any]:
         with self._lock:
             if self._service is None:
-                by_value = getattr(self._serializer, "by_value", None)
-                with by_value([calling.__name__]) if by_value is not None else contextlib.nullcontext():
+                with self._serializer.by_value([calling.__name__]):
                     self._service = self._runner.service(calling.Caller(self._serializer.codec), autoscale=True)
-                self._service._source.for_threads = True
+                self._service._handle.for_threads = True
             return self._service
 
     def _by_import_path(self, fn: Callable[..., Any]) -> RunnerService[..., Any]:
@@ -104,7 +102,7 @@ class Calls:
         with self._lock:
             if fn not in self._services:
                 self._services[fn] = self._runner.service(fn)
-                self._services[fn]._source.for_threads = True
+                self._services[fn]._handle.for_threads = True
             return self._services[fn]
 
 

@@ -1,4 +1,8 @@
-"""The Runner: a project made runnable elsewhere for as long as a ``with`` block lasts."""
+"""The Runner: a project made runnable elsewhere for as long as a ``with`` block lasts.
+
+Longer than 300 lines: a third is the signatures and documentation of the one class that every program uses, and the steps of opening are
+told here in their order. What each step does is in `deployment`, what is asked of results in `results`.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +14,18 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar, cast, overload
 
 from flame_host.api import Application, ClosedError, ConfigError, Plan
+from flamepy._calls.opening import open_handle
 from flamepy._calls.service import RunnerService
-from flamepy._client import Client, acquire, open_source, release
+from flamepy._client import Client, acquire, release
 from flamepy._config.keywords import check_runner, refuse_while_imported
 from flamepy._package.project import Located, caller_file, is_interactive, locate
 from flamepy._refs import ObjectRef
+from flamepy._runner.results import Results
 
 if TYPE_CHECKING:
     from flame_host.api import Resources
@@ -36,7 +42,7 @@ T = TypeVar("T")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
-class Runner:
+class Runner(Results):
     """Packs the current project, registers it as an application, and serves its functions, classes and instances.
 
     ::
@@ -50,7 +56,7 @@ class Runner:
         name: of the application.
         fail_if_exists: refuse when an application of that name is registered, even with the same package.
         dependencies: requirements on top of the project's own.
-        python_version: of the workers, ``"3.11"``; by default the project's, else this interpreter's.
+        python_version: of the workers, ``"3.11"``, ``">=3.11"`` or an interpreter's path; by default the project's, else this one.
         engine: ``"local"`` (worker processes on this machine, the default), ``"inline"`` (this thread, for a debugger), or an endpoint.
         project: directory to pack; by default the one that the calling code belongs to, found from its file upwards (see
             ``docs/explanation/what-runs.md``). package: False sends no files. package_limit: bytes a package may have, ``"2G"``.
@@ -159,19 +165,26 @@ class Runner:
         deployment.claim_name(settings.engine, self, undo)
         self._client = client = acquire(settings.engine)
         undo.callback(release, client)
+        if located is not None:
+            settings = self._settings = deployment.with_storage(client, settings, self.name)
         client.activity.quiet = settings.logs == "none"
         client.policies[self.name] = deployment.policy_of(client, settings)
         undo.callback(client.policies.pop, self.name, None)
         shipment = self._shipment = self._assemble(located)
         plan = deployment.agree(client, settings, shipment)
+        client.application_objects[self.name] = client.stores.open(plan, settings.cache)
+        undo.callback(client.application_objects.pop, self.name, None)
         package = deployment.publish(client, self.name, shipment, plan, settings, undo, self._overwrite) if shipment is not None else None
-        template = client.connection.get_application(settings.context.template)
+        if deployment.is_to_install_anew():
+            deployment.install_anew(client, self.name, settings)
+        named = "template" in settings.context.origins
+        template = client.connection.get_application(settings.context.template) if named else None
         application = Application(
             name=self.name,
             package=package,
             plan=plan,
             dependencies=settings.dependencies,
-            python_version=settings.python,
+            python_version=deployment.python_of(settings, shipment),
             working_directory=self._working_directory,
             environments={**(template.environments if template else {}), **self._environments},
             description=f"{self.name}, by flamepy.Runner",
@@ -180,8 +193,8 @@ class Runner:
             arguments=template.arguments if template else (),
         )
         self._application = deployment.register(client, application, undo, fail_if_exists=self._fail_if_exists, overwrite=self._overwrite)
-        client.travelling[self.name] = ByValue(client.serializer(plan), shipment)
-        undo.callback(deployment.stop_travelling, client, self.name)
+        client.by_value_modules[self.name] = ByValue(client.serializer(plan), shipment)
+        undo.callback(deployment.stop_by_value, client, self.name)
         undo.callback(self._close_services)
 
     def _assemble(self, located: Located | None) -> Shipment | None:
@@ -207,7 +220,7 @@ class Runner:
         with self._lock:
             client, application, settings = self._opened()
             if environment:
-                client.host.refresh(self.name)
+                deployment.install_anew(client, self.name, settings)
             before = self._shipment
             if before is None:
                 return
@@ -218,8 +231,8 @@ class Runner:
                 return
             self._application = dataclasses.replace(application, package=package)
             client.connection.update_application(self._application)
-            deployment.stop_travelling(client, self.name)
-            client.travelling[self.name] = ByValue(client.serializer(application.plan), shipment)
+            deployment.stop_by_value(client, self.name)
+            client.by_value_modules[self.name] = ByValue(client.serializer(application.plan), shipment)
 
     def _close_services(self) -> None:
         """Close all, whatever happens to one; what is not wanted any more is not waited for."""
@@ -231,12 +244,14 @@ class Runner:
             except BaseException as error:
                 first, hurry = first or error, True
                 with contextlib.suppress(Exception):
-                    service._source.session.close(wait=False)
+                    service._handle.session.close(wait=False)
         self._services.clear()
         self._calls = None
         if self._client is not None:
             with contextlib.suppress(Exception):
-                self._client.connection.objects.delete(f"{self.name}/")
+                # Below the name stands the package, too, where the engine is its storage: that has its own end.
+                prefix = f"{self.name}/shared" if self._client.connection.capabilities().storage else f"{self.name}/"
+                self._client.objects_of(self.name).delete(prefix)
         if first is not None:
             raise first
 
@@ -311,7 +326,7 @@ class Runner:
             autoscale: False gives a function one worker and keeps its calls in order; True gives a class or an instance many
                 workers, each with a state of its own.
             warmup: workers started at once.
-            resreq: what a worker needs, ``"cpu=1,mem=2g"``.
+            resreq: what a worker needs, ``"cpu=1,mem=2g"``; by default ``resources`` in ``[tool.flame]``.
             args, kwargs: for the constructor of a class.
             memo: make calls of the same arguments, by content, once for as long as the service is open; for functions.
             stateful: the opposite of ``autoscale``, in the words of Flame.
@@ -322,9 +337,9 @@ class Runner:
         if is_interactive():
             self.refresh()
         client, application, settings = self._opened()
-        opened = open_source(
+        opened = open_handle(
             client, application, execution_object, args=args, kwargs=kwargs, autoscale=autoscale, stateful=stateful, warmup=warmup,
-            resreq=resreq, logs=settings.logs, logger=self._logger, **spec,
+            resreq=settings.resources if resreq is None else resreq, logs=settings.logs, logger=self._logger, **spec,
         )  # fmt: skip
         if memo and opened[1]:
             opened[0].session.close(wait=False)
@@ -361,46 +376,10 @@ class Runner:
 
     # ------------------------------------------------------------------ results
 
-    @overload
-    def get(self, futures: ObjectFuture[T], timeout: float | None = None) -> T: ...
-
-    @overload
-    def get(self, futures: ObjectRef, timeout: float | None = None) -> Any: ...
-
-    @overload
-    def get(self, futures: Iterable[ObjectFuture[T] | ObjectRef], timeout: float | None = None) -> list[T]: ...
-
-    def get(self, futures: Any, timeout: float | None = None) -> Any:
-        """The value of a future or reference; of several, the values in order, and the first failure is raised.
-
-        The timeout is for all together.
-        """
-        from flamepy._calls.gather import get_all, get_one
-
-        return get_one(futures, timeout) if hasattr(futures, "get") else get_all(futures, timeout)
-
-    def ref(self, futures: Iterable[ObjectFuture[Any]], timeout: float | None = None) -> list[ObjectRef]:
-        """Where the values stand in the cache, in order."""
-        from flamepy._calls.gather import ref_all
-
-        return ref_all(futures, timeout)
-
-    def wait(self, futures: Iterable[ObjectFuture[Any]], timeout: float | None = None) -> bool:
-        """Wait until all are done, whatever their outcome, and say whether they are."""
-        from flamepy._calls.gather import wait_all
-
-        return wait_all(futures, timeout)
-
-    def select(self, futures: Iterable[ObjectFuture[T]], timeout: float | None = None) -> Iterator[ObjectFuture[T]]:
-        """The futures as they get done, the first done first."""
-        from flamepy._calls.gather import select
-
-        return select(futures, timeout)
-
     def put_object(self, obj: Any) -> ObjectRef:
         """Put a value where all workers can get it; pass the reference as an argument and they see the value."""
         client, _, _ = self._opened()
-        return ObjectRef.of(client.connection.objects.put(f"{self.name}/shared", client.encode(obj, self.plan)))
+        return ObjectRef.of(client.objects_of(self.name).put(f"{self.name}/shared", client.encode(obj, self.plan)))
 
     # ------------------------------------------------------------------ about it
 
@@ -453,7 +432,7 @@ _open: set[Runner] = set()
 
 
 @atexit.register
-def _close_leftovers() -> None:
+def _close_all_open() -> None:
     """What was opened without ``with`` and never closed ends with the program, without waiting, and leaves nothing published."""
     for runner in list(_open):
         with contextlib.suppress(Exception):

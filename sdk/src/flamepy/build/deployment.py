@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from flame_host.api import Application, PackageError, PackageRef, Payload, Plan, SessionSpec
 from flame_host.serverless.manifest import MANIFEST_NAME, complaint_about
-from flamepy._calls.future import at_once
+from flamepy._calls.callbacks import at_once
 from flamepy._calls.logs import TaskLogs
-from flamepy._calls.session import Source
+from flamepy._calls.session import SessionHandle
 from flamepy._calls.submission import CallSite
 from flamepy.build.handlers import streams
 
@@ -168,7 +168,7 @@ class Deployment:
         session = connection.open_session(spec)
         self._logs.watch(session.session_id, resource, "all")
         serializer = self._host.catalog.serializer(_TRANSPORT)
-        source = Source(connection, session, serializer, application=application.name, label=resource, logs=self._logs)
+        source = SessionHandle(connection, session, serializer, application=application.name, label=resource, logs=self._logs)
         return CallSite(source, ordered=False)
 
 

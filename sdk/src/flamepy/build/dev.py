@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -11,12 +12,14 @@ from typing import Any
 from flame_host.api import FlameError
 from flamepy._package.project import checked_root
 from flamepy.build.modules import project_files
+from flamepy.build.processes import Overtaken, unless
 from flamepy.build.project import build_project
 from flamepy.build.record import ARTEFACTS
 from flamepy.build.server import HandlerServer
 
 __all__ = ["DevServer"]
 
+logger = logging.getLogger("flamepy.serve")
 _LOOKS = 0.3
 """Seconds between two looks at the files."""
 _INSTALL_FILES = ("pyproject.toml", "requirements.txt")
@@ -92,19 +95,36 @@ class DevServer:
 
     def _watch(self) -> None:
         while not self._stopped.wait(_LOOKS):
-            try:
-                now = self._look()
-            except FlameError:
-                continue
+            now = self._seen_now()
             if now == self._seen:
                 continue
             changed = sorted(name for name in now.keys() | self._seen.keys() if now.get(name) != self._seen.get(name))
             self._seen = now
             self._say(f"changed: {', '.join(changed[:5])}{' …' if len(changed) > 5 else ''}")
-            try:
-                self.server.replace(self._built())
-            except (FlameError, OSError) as error:
-                self.server.problem = str(error)
-                self._say(f"not served, because it cannot be built:\n{error}")
-            else:
-                self._say("served anew")
+            self._serve_anew()
+
+    def _serve_anew(self) -> None:
+        try:
+            with unless(lambda: self._stopped.is_set() or self._seen_now() != self._seen):
+                archive = self._built()
+            self.server.replace(archive)
+        except Overtaken:  # an import that does not end must keep nobody from mending it, nor from leaving
+            return
+        except (FlameError, OSError) as error:
+            self._tell(f"not served, because it cannot be built:\n{error}", str(error))
+        except Exception as error:  # ends neither the server nor the looking
+            logger.exception("building %s failed", self._root)
+            self._tell(f"not served, because building it failed: {error!r}", repr(error))
+        else:
+            self._say("served anew")
+
+    def _tell(self, text: str, problem: str) -> None:
+        self.server.problem = problem
+        self._say(text)
+
+    def _seen_now(self) -> dict[str, tuple[int, int]]:
+        """What there is to see, or what was seen before when the project cannot be looked at."""
+        try:
+            return self._look()
+        except FlameError:
+            return self._seen

@@ -29,7 +29,7 @@ _TAKEN = {
     "either",
     "with_requests",
 }
-_TAKEN |= {"create_stream_handler", "handler", "serve", "importlib", "os", "runpod", "sys"}
+_TAKEN |= {"create_stream_handler", "stoppable", "handler", "serve", "importlib", "os", "runpod", "sys"}
 
 _TEMPLATE = '''"""Handler of the resource {resource}. Made by `flame build`; do not edit: the next build writes it again."""
 
@@ -42,7 +42,7 @@ sys.path[:0] = [path for path in {paths} if path not in sys.path]
 os.environ.setdefault("FLAME_RESOURCE_NAME", {resource})
 os.environ.setdefault("FLAME_MANIFEST_PATH", os.path.join(ROOT, "flash_manifest.json"))
 
-from flame_host.handler import {factory}  # noqa: E402
+from flame_host.handler import {names}  # noqa: E402
 
 {bindings}
 
@@ -55,8 +55,9 @@ _QUEUE = """
 if __name__ == "__main__":
     import runpod
 
-    runpod.serverless.start({{{options}}})
+{before}    runpod.serverless.start({{{options}}})
 """
+_STOPPABLE = "    handler = stoppable(handler)  # the worker SDK cancels a job where it is awaited\n"
 
 _ROUTES = """
 from flame_host.serverless.http import create_app, serve, with_requests  # noqa: E402
@@ -130,13 +131,17 @@ class HandlerGenerator:
         roots = self.manifest.get("source_paths") or ["."]
         paths = ", ".join("ROOT" if root == "." else f"os.path.join(ROOT, {_quoted(root)})" for root in roots)
         factory, arguments, options = _kind_of(entry)
+        names = factory
         if answers_http(entry):
             main = _ROUTES.format(routes="{\n" + "\n".join(routes) + "\n}", title=_quoted(resource))
         else:
-            main = _QUEUE.format(options=", ".join(['"handler": handler', *options]))
+            awaited = factory == "create_handler"
+            names += ", stoppable" if awaited else ""
+            main = _QUEUE.format(before=_STOPPABLE if awaited else "", options=", ".join(['"handler": handler', *options]))
         return _TEMPLATE.format(
             resource=_quoted(resource),
             factory=factory,
+            names=names,
             arguments=arguments,
             main=main,
             paths=f"[{paths}]",
@@ -158,13 +163,12 @@ def streams(entry: Mapping[str, Any]) -> bool:
 
 def _kind_of(entry: Mapping[str, Any]) -> tuple[str, str, list[str]]:
     """Name of the factory, its arguments, and what the worker is told besides the handler."""
-    most = int(entry.get("max_concurrency") or 1)
+    most = 1 if answers_http(entry) else int(entry.get("max_concurrency") or 1)  # there the HTTP server sees to it
+    arguments = "FUNCTION_REGISTRY" if most == 1 else f"FUNCTION_REGISTRY, {most}"
     concurrency = [f'"concurrency_modifier": lambda current: {most}'] if most > 1 else []
     if streams(entry):
-        return "create_stream_handler", "FUNCTION_REGISTRY", ['"return_aggregate_stream": True', *concurrency]
-    if most > 1:
-        return "create_concurrent_handler", f"FUNCTION_REGISTRY, {most}", concurrency
-    return "create_handler", "FUNCTION_REGISTRY", []
+        return "create_stream_handler", arguments, ['"return_aggregate_stream": True', *concurrency]
+    return "create_concurrent_handler" if most > 1 else "create_handler", arguments, concurrency
 
 
 def _quoted(text: str) -> str:

@@ -43,7 +43,7 @@ class ManifestBuilder:
         functions = self.functions
         problems = [*_served_twice(functions), *_differing(functions), *_same_handler(functions), *_routes_twice(functions)]
         if problems:
-            raise BuildError(problems, hint="jobs ask for functions by name, so a name can stand for one only")
+            raise BuildError(problems, hint="jobs ask for functions and resources by name, so a name can stand for one only")
         groups: dict[str, list[RemoteFunctionMetadata]] = {}
         for function in self.functions:
             groups.setdefault(function.resource_config_name, []).append(function)
@@ -63,6 +63,20 @@ class ManifestBuilder:
     def write_to_file(self, path: str | Path) -> Path:
         """Build it and write it as JSON; returns the path."""
         return write_manifest(self.build(), Path(path))
+
+
+def put_together(functions: Iterable[RemoteFunctionMetadata]) -> list[str]:
+    """Of each resource that is described in several places, and not alike, a line that says so."""
+    first: dict[str, RemoteFunctionMetadata] = {}
+    told = []
+    for function in functions:
+        other = first.setdefault(function.resource_config_name, function)
+        if (function.settings, function.given) != (other.settings, other.given):
+            places = f"{other.file_path.as_posix()}:{other.line} and {function.file_path.as_posix()}:{function.line}"
+            told.append(
+                f"resource {function.resource_config_name!r} is put together of what {places} say; their functions share its workers"
+            )
+    return told
 
 
 def write_manifest(manifest: Mapping[str, Any], path: Path) -> Path:
@@ -158,8 +172,8 @@ def _served_twice(functions: Iterable[RemoteFunctionMetadata]) -> Iterable[Probl
     for function in functions:
         other = first.setdefault(function.function_name, function)
         if other is not function:
-            there = f"resource {other.resource_config_name!r} ({other.module_path})"
-            message = f"{function.function_name!r} is served by resource {function.resource_config_name!r} and by {there}"
+            there = f"resource {other.resource_config_name!r} ({other.file_path.as_posix()}:{other.line})"
+            message = f"{function.function_name!r} is served by resource {function.resource_config_name!r} and by {there}; rename one"
             yield Problem(function.file_path.as_posix(), function.line, message)
 
 
@@ -170,8 +184,8 @@ def _differing(functions: Iterable[RemoteFunctionMetadata]) -> Iterable[Problem]
         differing = sorted(_conflicts(other, function))
         if differing:
             message = (
-                f"resource {function.resource_config_name!r} of {function.function_name} is not the one of {other.function_name}: "
-                f"a {function.resource_type} and a {other.resource_type}, or with other settings ({', '.join(differing)})"
+                f"resource {function.resource_config_name!r} of {function.function_name} is not the one of {other.function_name} "
+                f"({other.file_path.as_posix()}:{other.line}): they differ in {', '.join(differing)}; rename one"
             )
             yield Problem(function.file_path.as_posix(), function.line, message)
 
@@ -179,10 +193,13 @@ def _differing(functions: Iterable[RemoteFunctionMetadata]) -> Iterable[Problem]
 def _conflicts(one: RemoteFunctionMetadata, other: RemoteFunctionMetadata) -> Iterable[str]:
     """Settings that both say, and say differently. What only one of them says holds for both; requirements are put together."""
     if one.resource_type != other.resource_type:
-        yield "type"
+        yield f"type ({one.resource_type}, {other.resource_type})"
     for key in (one.settings.keys() | other.settings.keys()) - {"dependencies", "system_dependencies", "options", "env"}:
         if one.gives(key) and other.gives(key) and one.settings.get(key) != other.settings.get(key):
             yield key
+    kinds = [{"cpu", "gpu"} & (function.settings.get("options") or {}).keys() for function in (one, other)]
+    if all(kinds) and kinds[0] != kinds[1]:
+        yield "cpu= and gpu="
     for key in ("options", "env"):
         mine, theirs = one.settings.get(key) or {}, other.settings.get(key) or {}
         yield from (inner for inner in mine.keys() & theirs.keys() if mine[inner] != theirs[inner])
@@ -217,5 +234,7 @@ def _same_handler(functions: Iterable[RemoteFunctionMetadata]) -> Iterable[Probl
         name = function.resource_config_name
         other = first.setdefault(handler_module(name).casefold(), name)
         if other != name:
-            message = f"resources {other!r} and {name!r} differ in case only, and would share the file {handler_module(name)}.py"
+            message = (
+                f"resources {other!r} and {name!r} differ in case only, and would share the file {handler_module(name)}.py; rename one"
+            )
             yield Problem(function.file_path.as_posix(), function.line, message)

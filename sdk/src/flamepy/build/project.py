@@ -21,7 +21,7 @@ from flamepy.build.dependencies import BROUGHT_BY_FLASH, HTTP_REQUIREMENTS, Sele
 from flamepy.build.errors import BuildError
 from flamepy.build.estimate import check_size
 from flamepy.build.handlers import HandlerGenerator, answers_http, check_imports
-from flamepy.build.manifest import ManifestBuilder, write_manifest
+from flamepy.build.manifest import ManifestBuilder, put_together, write_manifest
 from flamepy.build.modules import decisions, source_roots
 from flamepy.build.record import ARTEFACTS, clean_project, remember
 from flamepy.build.reports import BuildReport, CheckReport
@@ -170,6 +170,7 @@ def _read(build: _Build, target: str, python: str, platform: str, without: Seque
     facts |= {key: value for key, value in (("platform", chosen.platform), ("target", chosen.name)) if value}
     relative = [replace(function, file_path=function.file_path.relative_to(build.root)) for function in functions]
     manifest = ManifestBuilder(build.root.name, relative, facts=facts).build()
+    build.notes += put_together(relative)
     needed = [*(HTTP_REQUIREMENTS if any(map(answers_http, manifest["resources"].values())) else ()), *_brought(build, scanner)]
     requirements = requirements_of(build.root, [*_declared(manifest), *more], needed)
     selection = Selection(tuple(requirements), _left_out(build, manifest, chosen, without), build.no_deps)
@@ -294,7 +295,8 @@ def _handlers(build: _Build, found: _Found) -> list[Path]:
     problems = missing_imports(found.scanner.modules, endpoints, build.directory, source_roots(build.root), frozenset(present))
     if problems:
         raise BuildError(
-            problems, hint="add it to the dependencies or to requirements.txt; if the workers' image has it, say so with --without NAME"
+            problems,
+            hint="add it to the dependencies or to requirements.txt; if the workers' image has it, say --without and its module's name",
         )
     if not target.is_this:
         build.notes.append("the handlers were not tried out: they are for another platform or Python")

@@ -20,6 +20,7 @@ meant for another host name.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hmac
 import ipaddress
 import json
@@ -28,6 +29,7 @@ import re
 import secrets
 import socket
 import threading
+import time
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -55,6 +57,8 @@ SYNC_SECONDS = 90.0
 IDLE_SECONDS = 60.0
 STREAM_SECONDS = 10.0
 """How long ``/stream`` waits for a value."""
+AWAY_SECONDS = 5.0
+"""How long the body of a request is read away that was refused without looking at it."""
 DRAIN_SECONDS = 600.0
 """How long jobs may go on that were begun before another archive took the place of theirs."""
 CANCEL_SECONDS = 5.0
@@ -220,6 +224,7 @@ class _Requests(BaseHTTPRequestHandler):
 
     def _answer(self, method: str) -> None:
         status = HTTPStatus.OK
+        self._unread = self.headers.get("Content-Length", "0") != "0"
         try:
             self._check_origin()
             if self._is_entered(method):
@@ -249,6 +254,16 @@ class _Requests(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(data)
+        if self._unread:
+            self._read_away()
+
+    def _read_away(self) -> None:
+        """What a client still sends: one that cannot send it all never looks at the answer."""
+        self.connection.settimeout(AWAY_SECONDS)
+        deadline = time.monotonic() + AWAY_SECONDS
+        with contextlib.suppress(OSError):
+            while time.monotonic() < deadline and self.rfile.read1(1 << 16):
+                pass
 
     def _send_page(self) -> None:
         data = page_of(self._deployment.manifest, self._listener.version, problem=self._listener.problem).encode()
@@ -320,6 +335,7 @@ class _Requests(BaseHTTPRequestHandler):
             raise _Refused(HTTPStatus.LENGTH_REQUIRED, "the request must have a Content-Length")
         if int(length) > MOST_BYTES:
             raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the request has {length} bytes; {MOST_BYTES} are allowed")
+        self._unread = False
         return self.rfile.read(int(length))
 
     def _check_origin(self) -> None:

@@ -52,6 +52,7 @@ def run(
     script: Annotated[Path | None, typer.Argument(exists=True, dir_okay=False, help="The program; what follows is its own.")] = None,
     engine: Annotated[str, typer.Option("--engine", "-e", help="Engine for its Runners, over what its project says.")] = "",
     logs: Annotated[str, typer.Option("--logs", help="Output of workers: all, errors, none.")] = "",
+    refresh: Annotated[bool, typer.Option("--refresh", help="Install its environments anew, for newer versions on the index.")] = False,
     handler: Annotated[Path | None, typer.Option("--handler", help="In place of a program: serve an archive of flame build.")] = None,
     host: Annotated[str, typer.Option("--host", help="With --handler: address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", help="With --handler: 0 takes a free one.")] = 8888,
@@ -61,6 +62,10 @@ def run(
     if (script is None) == (handler is None):
         raise typer.BadParameter("name a program, or an archive with --handler", param_hint="SCRIPT")
     if handler is not None:
+        if refresh or engine or logs:
+            raise typer.BadParameter(
+                "they are for programs; an archive has what was built into it", param_hint="--engine, --logs, --refresh"
+            )
         from flamepy.cli.build import serve_handler
 
         serve_handler(handler, host, port, json)
@@ -69,6 +74,8 @@ def run(
         os.environ["FLAME_ENGINE"] = engine
     if logs:
         os.environ["FLAME_LOGS"] = logs
+    if refresh:
+        os.environ["FLAME_REFRESH"] = "1"
     _become(script, context.args)
 
 
@@ -88,7 +95,9 @@ def debug(
 
     What the tasks import has to be installed here.
     """
-    os.environ |= {"FLAME_ENGINE": "inline", "FLAME_POST_MORTEM": "1"}
+    from flamepy._config.settings import DEBUGGING_ENGINE
+
+    os.environ |= {"FLAME_ENGINE": DEBUGGING_ENGINE, "FLAME_POST_MORTEM": "1"}
     _become(script, context.args)
 
 
@@ -114,7 +123,7 @@ def pack(
     from flamepy._package.selection import explain as explained
 
     with errors():
-        settings = resolve(project, {"engine": "local:"})
+        settings = resolve(project, {})
         if explain:
             decisions = explained(project, settings.excludes, settings.includes)
             if json:

@@ -32,7 +32,7 @@ def _connection() -> Any:
 
 
 def _embedded(connection: Any) -> bool:
-    return str(connection.endpoint).partition(":")[0] in ("local", "inline")
+    return not connection.capabilities().outlives_client
 
 
 @app.command("list")
@@ -49,7 +49,7 @@ def list_(
         connection = _connection()
         entries = list(connection.list_applications() if applications else connection.list_sessions())
     if json:
-        as_json({"applications" if applications else "sessions": [_facts(entry) for entry in entries]})
+        as_json({"applications" if applications else "sessions": [_metadata(entry) for entry in entries]})
     elif applications:
         table(("Name", "State", "Tags", "Created", "Shim", "Command"), [_application_row(entry) for entry in entries])
     else:
@@ -87,11 +87,11 @@ def view(
         found = connection.get_application(application) if application else connection.get_session(session)
         if found is None:
             raise ApplicationNotFoundError(f"application {application!r} is not registered", hint="`flmctl list -a` shows those that are")
-    facts = _facts(found)
+    metadata = _metadata(found)
     if json:
-        as_json({"application" if application else "session": facts})
+        as_json({"application" if application else "session": metadata})
         return
-    for name, value in facts.items():
+    for name, value in metadata.items():
         typer.echo(f"{name.replace('_', ' ') + ':':<18} {value}")
 
 
@@ -157,15 +157,15 @@ def _specifications(file: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             raise ConfigError(f"{file}: a document without {error}", hint="each needs  metadata: {name: …}  and  spec: {…}") from None
 
 
-def _facts(entry: Any) -> dict[str, Any]:
+def _metadata(entry: Any) -> dict[str, Any]:
     """With times that say their zone, and states by name."""
-    facts = dataclasses.asdict(entry)
-    for name, value in facts.items():
+    metadata = dataclasses.asdict(entry)
+    for name, value in metadata.items():
         if name.endswith("_time"):
-            facts[name] = timestamp(value)
+            metadata[name] = timestamp(value)
         elif isinstance(value, Enum):
-            facts[name] = value.name.title()
-    return facts
+            metadata[name] = value.name.title()
+    return metadata
 
 
 @app.command()

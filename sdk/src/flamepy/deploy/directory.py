@@ -58,10 +58,14 @@ class Place:
         shutil.copyfile(release.archive, archive)
         order: dict[str, Any] = {"archive": archive.name, "digest": release.digest, "order": time.time_ns()}
         write_json(self.directory / "wanted.json", order)
-        started = None if self.is_served() else self._start()
+        started: subprocess.Popen[bytes] | None = None
         try:
+            started = None if self.is_served() else self._start()
             served = self._settled(order["order"], started)
         except BaseException:
+            if started is not None:  # it may not have come to the lock yet, by which it would be found
+                started.terminate()
+                _ended(started)
             # What is served is what was; the note must not say otherwise when the server is started anew.
             write_json(self.directory / "wanted.json", former) if former else self.remove()
             raise
@@ -79,7 +83,7 @@ class Place:
         if not self.directory.is_dir():
             return False
         if self.is_served():
-            self._stop(int(self.read("served.json").get("pid") or 0))
+            self._stop()
         shutil.rmtree(self.directory)
         return True
 
@@ -143,15 +147,22 @@ class Place:
             time.sleep(_PAUSE)
         raise FlameError(f"{self.directory.name} was not served within {_SECONDS:.0f} s", hint=f"see {self.directory / 'server.log'}")
 
-    def _stop(self, pid: int) -> None:
-        if not pid:
+    def _stop(self) -> None:
+        # A server has the lock before it has said who it is, and may end by itself.
+        if not _until(lambda: self._holder().isdecimal() or not self.is_served(), 15.0):
             raise FlameError(f"a server of {self.directory} is alive, and has not said who it is", hint="try again in a moment")
         for number in (signal.SIGTERM, signal.SIGKILL):
+            if not self.is_served():
+                return
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+                os.kill(int(self._holder()), number)
             if _until(lambda: not self.is_served(), 15.0):
                 return
-        raise FlameError(f"process {pid}, which serves {self.directory}, does not end")
+        raise FlameError(f"process {self._holder()}, which serves {self.directory}, does not end")
+
+    def _holder(self) -> str:
+        """Process of the server that has the lock."""
+        return (self.directory / "lock").read_text()
 
 
 def _root(options: Mapping[str, str]) -> Path:
@@ -160,6 +171,14 @@ def _root(options: Mapping[str, str]) -> Path:
     from flame_host import Host
 
     return Host().root / "deployments"
+
+
+def _ended(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(15.0)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def _until(condition: Callable[[], bool], seconds: float) -> bool:

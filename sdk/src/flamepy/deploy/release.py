@@ -44,9 +44,14 @@ def deploy_project(
     if progress is not None:
         progress(f"deploying to {to} as {application}")
     given = dict(options or {})
-    endpoints = dict(deployer.deploy(Release(application, report.archive, report.digest, report.manifest, given)))
+    before = _records(root)
+    # First, so that what is killed half way can be undeployed.
     _remember(root, {"to": to, "application": application, "options": given})
-    return endpoints
+    try:
+        return dict(deployer.deploy(Release(application, report.archive, report.digest, report.manifest, given)))
+    except BaseException:
+        _write(root, before)
+        raise
 
 
 def undeploy_project(project: str | Path = ".") -> list[str]:
@@ -86,4 +91,12 @@ def _records(root: Path) -> list[dict[str, Any]]:
 def _remember(root: Path, record: dict[str, Any]) -> None:
     same = (record["to"], record["application"], record["options"].get("path"))
     others = [each for each in _records(root) if (each["to"], each["application"], each["options"].get("path")) != same]
-    (root / ARTEFACTS / _RECORD).write_text(json.dumps([*others, record], indent=2) + "\n", encoding="utf-8")
+    _write(root, [*others, record])
+
+
+def _write(root: Path, records: list[dict[str, Any]]) -> None:
+    path = root / ARTEFACTS / _RECORD
+    if records:
+        path.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
+    else:
+        path.unlink(missing_ok=True)

@@ -25,8 +25,11 @@ def main(directory: Path, port: int) -> None:
     stopped = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopped.set())
-    with (directory / "lock").open("w") as lock, contextlib.ExitStack() as undo:
+    with (directory / "lock").open("a") as lock, contextlib.ExitStack() as undo:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
         server: HandlerServer | None = None
         seen: object = None
         served: object = None  # after a release that failed, the note wants again what never went away

@@ -13,7 +13,7 @@ _SECONDS = 2.0
 _CHILDREN = 10_000
 
 
-def find_culprit(value: object, error: Exception, attempt: Callable[[object], Exception | None]) -> tuple[str, object, Exception]:
+def find_unpicklable_part(value: object, error: Exception, attempt: Callable[[object], Exception | None]) -> tuple[str, object, Exception]:
     """Descend, from the value, into the first part that fails on its own.
 
     Args:

@@ -1,0 +1,1 @@
+"""The object cache of a Flame cluster, over Arrow Flight."""

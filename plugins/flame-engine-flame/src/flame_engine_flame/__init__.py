@@ -1,0 +1,1 @@
+"""Programs on a Flame cluster: the engine for ``http://`` and ``https://`` endpoints."""
