@@ -19,7 +19,8 @@ from ray.exceptions import RayError
 from flame_host.api import ObjectNotFoundError
 from flame_host.transport import MemorySegment
 
-_KEPT = 8  # segments that a node keeps mapped, for those who need them again
+_KNOWN = 4  # segments that a node keeps open, for calls that refer to them again
+_MADE = 2  # that are kept for others on the node: more, and their workers would find no memory to write to again
 
 
 class Place(NamedTuple):
@@ -126,7 +127,7 @@ class NodeSegments:
             found = MemorySegment.of(memoryview(ray.get(reference)))
         with self._lock:
             self._known[key] = found
-            while len(self._known) > _KEPT:
+            while len(self._known) > _KNOWN:
                 self._known.popitem(last=False)
         return found
 
@@ -146,7 +147,7 @@ class NodeSegments:
         with self._lock:
             segments = [self._waiting.pop(number) for number in numbers]
             self._made.update(zip(numbers, segments, strict=True))
-            while len(self._made) > _KEPT:
+            while len(self._made) > _MADE:
                 self._made.popitem(last=False)
         buffers = tuple(pickle.PickleBuffer(segment.view()) for segment in segments)
         return buffers if len(buffers) != 1 else buffers[0]
