@@ -116,13 +116,32 @@ def create_stream_handler(
 
     async def handler(job: Mapping[str, Any]) -> AsyncIterator[Any]:
         answers = worker.answers(job)
+        task = asyncio.current_task()
+        left = _closing(threads, answers)
+        if task is not None:
+            task.add_done_callback(left)
         try:
             while (answer := await threads.run(lambda: next(answers, end))) is not end:
                 yield answer
         finally:
+            if task is not None:
+                task.remove_done_callback(left)
             await threads.run(answers.close)
 
     return handler
+
+
+def _closing(threads: JobThreads, answers: Generator[Any, None, None]) -> Callable[[object], None]:
+    """Closes a stream whose job has ended elsewhere: a worker that is told to stop while it sends an item leaves the generator as it is,
+    and when that is collected nobody knows."""
+    under_way: set[asyncio.Task[Any]] = set()  # a loop keeps no reference of its own
+
+    def close(_: object) -> None:
+        closing = asyncio.get_running_loop().create_task(threads.run(answers.close))
+        under_way.add(closing)
+        closing.add_done_callback(under_way.discard)
+
+    return close
 
 
 def serialize_result(result: object, format: str | None = None) -> str:

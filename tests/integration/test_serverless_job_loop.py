@@ -44,7 +44,9 @@ class Marks:
         return self
 
     def __exit__(self, kind, error, trace):
-        (self.directory / "ended").write_text(kind.__name__ if kind else "done")
+        written = self.directory / "ending"
+        written.write_text(kind.__name__ if kind else "done")
+        written.rename(self.directory / "ended")  # whole when it is there
 
 
 @Endpoint(name="plain")

@@ -76,9 +76,9 @@ FAULTS = {
         "streaming",
     ),
     "a callback of the user's runs in the engine's thread": (
-        "sdk/src/flamepy/_calls/future.py",
-        "                callback_thread.call(self._call_back, callback)",
-        "                self._call_back(callback)",
+        "sdk/src/flamepy/_calls/promise.py",
+        "                callback_thread.call(self.call_back, callback)",
+        "                self.call_back(callback)",
         "mixed",
     ),
     "a loop closes what somebody is about to wake it by": (

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from flame_engine_flame.endpoint import cluster_of
 from flame_engine_flame.plugin import FlameEngine
-from flame_host.api.models import CallOptions
 
 from flame_host.api import (
+    CallOptions,
     ConfigError,
     ProvisionError,
     StateLostError,

@@ -375,6 +375,9 @@ class SimRLock:
         self._count += 1
         return True
 
+    def _at_fork_reinit(self) -> None:
+        """Nobody forks here."""
+
     def release(self) -> None:
         self._count -= 1
         if not self._count:

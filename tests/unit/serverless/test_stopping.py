@@ -171,6 +171,30 @@ def test_a_stream_that_is_left_half_way_is_closed(name: str) -> None:
     assert works.ended == ["closed"]
 
 
+@pytest.mark.parametrize("name", ["yields", "streams"])
+def test_a_stream_is_closed_when_its_job_is_taken_back_while_an_item_is_sent(name: str) -> None:
+    works = Works()
+    handler = create_stream_handler({name: getattr(works, name)})
+    held = []  # as a traceback may hold it, for longer than anybody waits
+
+    async def send(answers: AsyncIterator[int], sending: asyncio.Event) -> None:
+        async for _ in answers:
+            sending.set()
+            await asyncio.sleep(600)
+
+    async def jobs() -> None:
+        held.append(handler({"input": {"n": 10}}))
+        sending = asyncio.Event()
+        job = asyncio.ensure_future(send(held[0], sending))
+        await sending.wait()
+        job.cancel()
+        await until(lambda: works.ended)
+        assert job.cancelled()
+
+    asyncio.run(jobs())
+    assert works.ended == ["closed"]
+
+
 def test_a_cancelled_error_of_the_function_s_own_is_a_failure() -> None:
     async def gives_up(n: int) -> None:
         raise asyncio.CancelledError

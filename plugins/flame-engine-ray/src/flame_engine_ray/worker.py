@@ -44,7 +44,6 @@ class RayWorker:
         self.number = number
         self.pid = 0
         self.latency = 0.0
-        self.at_rest = True
         self.deaf = False
         self.gone = threading.Event()
         self.tail = ""
@@ -55,6 +54,7 @@ class RayWorker:
         self._io = io
         self._supervisor = supervisor
         self._begun = 0
+        self._rests = True
         self._how = WorkerExit("ended in an unknown way")
         self._lost = False
         self._lock = threading.RLock()
@@ -78,6 +78,11 @@ class RayWorker:
     def begun(self) -> int:
         """Of one that was lost it is not known how far it had come; a worker runs one call at a time, the oldest."""
         return self._executor.replied + bool(self._executor.inflight) if self._lost else self._begun
+
+    @property
+    def at_rest(self) -> bool:
+        """By its last answer. While another is awaited, there may be work on the way to it that the last one did not know of."""
+        return self._rests and not self._under_way
 
     def _has_work(self) -> bool:
         executor = self._executor
@@ -144,7 +149,7 @@ class RayWorker:
         while (reply := self._early.pop(self._next, None)) is not None:
             self._next += 1
             self._begun, rests = reply.begun, reply.rests
-            self.at_rest = rests
+            self._rests = rests
             if reply.data:
                 self._incoming.add(reply.data, self._handed_over(reply.segments))
             if reply.over and not self._over:

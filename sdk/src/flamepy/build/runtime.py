@@ -14,7 +14,7 @@ from flamepy.flash.names import MODULES
 
 __all__ = ["bundle_runtime", "refuse_if_there", "serializer_entries"]
 
-_HOST_PARTS = ("__init__.py", "api", "handler.py", "serverless", "py.typed")
+_HOST_PARTS = ("__init__.py", "_version.py", "api", "handler.py", "serverless", "py.typed")
 _CLIENT_LEFT_OUT = ("build", "cli", "deploy", "pytest_plugin.py")
 _LIBRARIES = ("cloudpickle", "pluggy")
 OURS = ("flame_host", "flamepy")
