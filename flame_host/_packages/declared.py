@@ -101,6 +101,11 @@ class Declaration:
         return found
 
     @property
+    def extras(self) -> tuple[str, ...]:
+        """The chosen ones."""
+        return tuple(strings(self.flame.get("extras", []), "[tool.flame] extras"))
+
+    @property
     def groups(self) -> tuple[str, ...]:
         """The chosen ones; without a choice those that ``uv run`` takes."""
         if "groups" in self.flame:

@@ -55,6 +55,8 @@ def look_around(project: Declaration, extras: Sequence[str], groups: Sequence[st
     while waiting:
         declaration, requirements, below_installed = waiting.pop()
         sources = _sources(declaration, top)
+        if "dependencies" in declaration.dynamic:  # which of them it wants is known when it is built, and they have to be there by then
+            requirements = [*requirements, *sources]
         for requirement in requirements:
             name, its_extras, target = split_requirement(requirement)
             local = _local(declaration, name, sources.get(name), target, top)

@@ -11,10 +11,10 @@ from typing import Any
 
 from flame_host._packages.declared import Declaration, is_setup, is_versioned_elsewhere
 from flame_host._packages.inputs import content_digest, requirement_inputs
-from flame_host._packages.neighbours import Neighbourhood, look_around, workspace_files
+from flame_host._packages.neighbours import Neighbourhood, look_around, split_requirement, workspace_files
 from flame_host._packages.ours import is_named_in
 from flame_host._packages.reading import check_requirements, head_of, parse_toml, read_toml, script_block, text_of
-from flame_host._packages.tables import at, plain, strings
+from flame_host._packages.tables import at, plain
 from flame_host.api import ConfigError, LocalProject, ProjectNeeds, Requirements
 
 __all__ = ["ABOUT", "Project", "Reading", "read_about", "read_project", "read_requirements", "read_toml"]
@@ -211,14 +211,15 @@ def read_requirements(root: Path, top: Path, script: Path | None = None) -> Read
     if len(entries) == 1 and entries[0].endswith(".whl"):
         return Reading(Requirements(build=root / entries[0], source_paths=(), origin=entries[0]))
     if (root / "PKG-INFO").is_file():
-        return _built(root, "PKG-INFO (a source distribution)")
+        return _built(root, "PKG-INFO (a source distribution)", top)
     if (root / "pyproject.toml").is_file():
         found = _from_pyproject(root, top)
         if found is not None:
             return found
     for name in ("setup.py", "setup.cfg"):
         if (root / name).is_file() and is_setup(root / name):
-            return _built(root, name, python=_pinned(root, top))
+            return _built(root, name, top, _pinned(root, top), Declaration.of(root))
+    _refuse_choice(Declaration.of(root))
     if (root / "pylock.toml").is_file():
         needs = Requirements(lock=root / "pylock.toml", project=root, source_paths=_source_paths(root), origin="pylock.toml")
         return Reading(replace(needs, python=_pinned(root, top)), [root / "pylock.toml"])
@@ -234,8 +235,42 @@ def read_requirements(root: Path, top: Path, script: Path | None = None) -> Read
     return Reading(Requirements(source_paths=_source_paths(root), python=_pinned(root, top), origin="no project file"))
 
 
-def _built(root: Path, origin: str, python: str = "") -> Reading:
-    return Reading(Requirements(build=root, source_paths=(), python=python, origin=origin))
+def _built(root: Path, origin: str, top: Path, python: str = "", declaration: Declaration | None = None) -> Reading:
+    """What has to be built says itself what it needs, when it is; its extras and groups are chosen, and its lock decides, all the same."""
+    needs = Requirements(build=root, source_paths=(), python=python, origin=origin)
+    if declaration is None:
+        return Reading(needs)
+    extras, groups = declaration.extras, declaration.groups
+    readable = () if declaration.project is None or "optional-dependencies" in declaration.dynamic else extras
+    of_groups = declaration.dependencies(readable, groups)[len(declaration.dependencies(readable)) :]
+    needs = replace(needs, extras=extras, groups=groups, dependencies=tuple(of_groups))
+    if declaration.project is None:
+        return Reading(needs)
+    around = look_around(declaration, readable, groups, top)
+    lock = _lock_of(declaration, around)
+    locks = [lock] if lock is not None else []
+    beside = {split_requirement(requirement)[0] for requirement in of_groups} & {*around.installed, *around.running, *around.sources}
+    if beside and lock is None:
+        raise ConfigError(
+            f"pyproject.toml: groups {', '.join(groups)} want {', '.join(sorted(beside))} from where its source says, and the project "
+            "has to be built",
+            hint="run  uv lock  in the project: with a lock it can be done",
+        )
+    return Reading(replace(needs, lock=lock, project=root), locks, travelling=_travelling(around) + locks)
+
+
+def _refuse_choice(declaration: Declaration) -> None:
+    """Only a project has extras and groups.
+
+    Raises:
+        ConfigError: some are chosen.
+    """
+    chosen = [name for name in ("extras", "groups") if declaration.flame.get(name)]
+    if chosen:
+        raise ConfigError(
+            f"pyproject.toml [tool.flame] {' and '.join(chosen)}: there is no [project] that could have any",
+            hint="write a [project] table, or name what you need in [tool.flame] dependencies",
+        )
 
 
 def _from_pyproject(root: Path, top: Path) -> Reading | None:
@@ -243,17 +278,14 @@ def _from_pyproject(root: Path, top: Path) -> Reading | None:
     declaration = Declaration.of(root)
     if declaration.project is None:
         if "build-system" in declaration.table and ((root / "setup.py").is_file() or "poetry" in at(declaration.table, "tool")):
-            reading = _built(root, "pyproject.toml [build-system]", _pinned(root, top))
+            reading = _built(root, "pyproject.toml [build-system]", top, _pinned(root, top), declaration)
             reading.travelling = _poetry_neighbours(declaration)
             return reading
         return None
     python = _pinned(root, top) or declaration.python
-    extras, groups = tuple(strings(declaration.flame.get("extras", []), "[tool.flame] extras")), declaration.groups
     if declaration.name and not declaration.is_static:
-        reading = _built(root, "pyproject.toml (has to be built)", python)
-        if not declaration.dynamic & {"dependencies", "optional-dependencies"}:
-            reading.travelling = _travelling(look_around(declaration, extras, groups, top))
-        return reading
+        return _built(root, "pyproject.toml (has to be built)", top, python, declaration)
+    extras, groups = declaration.extras, declaration.groups
     around = look_around(declaration, extras, groups, top)
     paths = tuple(dict.fromkeys((*declaration.source_directories, ".", *_paths_of(around, root))))
     lock = _lock_of(declaration, around)

@@ -127,7 +127,7 @@ class Requirements:
             An installer honours each or refuses it by name.
         lock: file that decides the versions: ``uv.lock``, ``pylock.toml``, a script's ``.py.lock``.
         project: what is locked: a directory, or a script.
-        extras, groups: chosen ones of the project; already a part of ``dependencies``.
+        extras, groups: chosen ones of the project; already a part of ``dependencies``, but for the extras of what has to be built.
         left_out: names of projects that run from the tree, and are not to be installed.
     """
 

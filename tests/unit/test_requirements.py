@@ -61,6 +61,34 @@ def test_static_dependencies_with_extras_and_groups(tmp_path: Path):
     assert (found.dependencies, found.python, found.build, found.source_paths) == (("a", "b", "c", "d"), ">=3.9", None, (".",))
 
 
+BUILT = '[project]\nname = "x"\nversion = "1"\ndynamic = ["dependencies"]\n'
+
+
+def test_what_has_to_be_built_has_its_extras_its_groups_and_its_lock(tmp_path: Path):
+    (tmp_path / "uv.lock").write_text("")
+    chosen = '[project.optional-dependencies]\ngpu = ["torch"]\n[dependency-groups]\ntest = ["pytest"]\n'
+    needs = project(tmp_path, pyproject_toml=BUILT + chosen + '[tool.flame]\nextras = ["gpu"]\ngroups = ["test"]\n').requirements
+    assert (needs.extras, needs.groups, needs.dependencies, needs.lock) == (("gpu",), ("test",), ("pytest",), Path("uv.lock"))
+    with pytest.raises(ConfigError, match="gpu"):
+        project(tmp_path, pyproject_toml=BUILT + chosen + '[tool.flame]\nextras = ["cuda"]\n')
+
+
+def test_a_setup_py_has_extras_too(tmp_path: Path):
+    assert project(tmp_path, setup_py="setup()", pyproject_toml='[tool.flame]\nextras = ["gpu"]\n').requirements.extras == ("gpu",)
+
+
+def test_a_group_of_what_has_to_be_built_is_never_looked_up_in_place_of_its_source(tmp_path: Path):
+    group = '[dependency-groups]\ndev = ["liba"]\n[tool.uv.sources]\nliba = {git = "https://host.invalid/liba"}\n'
+    with pytest.raises(ConfigError, match="groups dev want liba from where its source says"):
+        project(tmp_path, pyproject_toml=BUILT + group)
+
+
+@pytest.mark.parametrize("chosen", ['extras = ["gpu"]', 'groups = ["test"]'])
+def test_extras_and_groups_without_a_project_are_refused(tmp_path: Path, chosen: str):
+    with pytest.raises(ConfigError, match=rf"\[tool.flame\] {chosen[:6]}: there is no \[project\]"):
+        project(tmp_path, requirements_txt="six", pyproject_toml=f"[tool.flame]\n{chosen}\n")
+
+
 def test_a_src_layout_puts_src_first(tmp_path: Path):
     assert project(tmp_path, pyproject_toml=PYPROJECT, src__x__a_py="").requirements.source_paths == ("src", ".")
 

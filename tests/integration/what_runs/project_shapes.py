@@ -75,6 +75,22 @@ def package(
 POINTS = '[project.entry-points.shapes]\nrun = "srcproj:run"\n'
 HATCH_DYNAMIC = package("hatchproj", "0", dependencies='"alpha<2"').replace('version = "0"', 'dynamic = ["version"]')
 
+BUILT = """
+[project]
+name = "builtproj"
+version = "1"
+requires-python = ">=3.10"
+dynamic = ["dependencies"]
+{rest}
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+[tool.setuptools]
+packages = ["builtproj"]
+[tool.setuptools.dynamic]
+dependencies = {{file = ["requirements.txt"]}}
+"""
+
 SHAPES = {
     "flat": Shape({"pyproject.toml": package("flatproj", "1", dependencies='"alpha<2"', build=""), "helper.py": ""}, ("helper", "alpha")),
     "src": Shape(
@@ -170,6 +186,34 @@ SHAPES = {
         ("liba", "alpha"),
         lock=True,
         private=("liba",),
+        with_pip=False,
+    ),
+    "built, with a group": Shape(
+        {
+            "pyproject.toml": BUILT.format(rest='[dependency-groups]\ndev = ["gamma"]\n'),
+            "requirements.txt": "alpha<2\n",
+            "builtproj/__init__.py": "",
+        },
+        ("builtproj", "alpha", "gamma"),
+        private=("builtproj",),
+        with_pip=False,
+    ),
+    "built and locked": Shape(
+        {
+            "app/pyproject.toml": BUILT.format(
+                rest='[dependency-groups]\ndev = ["gamma"]\n[tool.uv]\nconstraint-dependencies = ["alpha<1.2"]\n'
+                '[tool.uv.sources]\nliba = {path = "../liba"}\n'
+            ),
+            "app/requirements.txt": "beta\nliba\n",
+            "app/builtproj/__init__.py": "",
+            "liba/pyproject.toml": package("liba", "0.5", dependencies='"alpha"'),
+            "liba/src/liba/__init__.py": "",
+        },
+        ("builtproj", "liba", "alpha", "beta", "gamma"),
+        program="app/main.py",
+        root="app",
+        lock=True,
+        private=("builtproj", "liba"),
         with_pip=False,
     ),
     "hatch": Shape(

@@ -80,7 +80,7 @@ def _requirements(request: InstallRequest) -> list[str]:
     needs = request.requirements
     wanted = [argument for path in needs.files for argument in ("-r", str(path))]
     if needs.build is not None:
-        wanted.append(str(needs.build))
+        wanted.append(f"{needs.build}[{','.join(needs.extras)}]" if needs.extras else str(needs.build))
     return wanted
 
 

@@ -59,9 +59,11 @@ class UvInstaller:
     def _install_locked(self, request: InstallRequest, python: Path, lock: Path, scratch: Path) -> None:
         """What the lock says, with its hashes; a lock that does not fit the project any more is refused."""
         needs = request.requirements
-        local = [str(item.path) for item in needs.locals]
+        local = [str(item.path) for item in needs.locals] + ([str(needs.build)] if needs.build is not None else [])
         if lock.name == "pylock.toml":
             self._pip(request, python, ["-r", str(lock)])
+            if needs.build is not None:
+                self._pip(request, python, ["--no-deps", *local])
             return
         offline = request.offline
         exported = scratch / ("requirements.txt" if offline else "pylock.toml")
@@ -71,7 +73,9 @@ class UvInstaller:
             if needs.project and needs.project.is_file()
             else ["--project", str(needs.project), "--no-default-groups"]
         )
-        emitted = ["--no-emit-local", *(f"--no-emit-package={name}" for name in needs.left_out)]
+        # Of what has to be built, what stands beside it is not looked over here: the lock names it.
+        emitted = ["--no-emit-project" if needs.build is not None else "--no-emit-local"]
+        emitted += [f"--no-emit-package={name}" for name in needs.left_out]
         form = "requirements.txt" if offline else "pylock.toml"
         self._run(
             request,
@@ -157,7 +161,7 @@ def _search_path() -> str:
 def _requirements(needs: Requirements) -> list[str]:
     wanted = [argument for path in needs.files for argument in ("-r", str(path))]
     if needs.build is not None:
-        wanted.append(str(needs.build))
+        wanted.append(f"{needs.build}[{','.join(needs.extras)}]" if needs.extras else str(needs.build))
     return wanted
 
 
