@@ -17,7 +17,7 @@ import re
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from flame_host.api.packages import is_digest
 _MOST_TRASH = 4  # directories that wait to be deleted
 _LOOK_AGAIN = 0.01  # seconds between looks at what another process is building
 Build = Callable[[Path], "Mapping[str, Any] | None"]
-SCRATCH = ("fetched", "tree", "source", "files", "requirements")
+SCRATCH = ("fetched", "tree", "source", "files", "requirements", "temporary")
 """What a builder may make beside its directory, as ``.<key>.<word>``; removed with it when the builder is killed."""
 
 KINDS = ("envs", "builds", "trees")
@@ -196,7 +196,8 @@ class ContentStore:
         marker.unlink(missing_ok=True)
         self.discard(directory)
         make_private(directory)
-        with self._swept_when_killed(directory, lock):
+        made = [directory, *(directory.with_name(f".{directory.name}.{word}") for word in SCRATCH)]
+        with _swept_when_killed(made, lock):
             try:
                 facts = build(directory) or {}
                 seals.seal(directory, self._seal(kind, key))
@@ -215,22 +216,14 @@ class ContentStore:
             new.rename(marker)
 
     @contextlib.contextmanager
-    def _swept_when_killed(self, directory: Path, lock: int) -> Iterator[None]:
-        """Should this process be killed, a shell removes what is half-made; it holds the lock until that is done."""
-        doomed = [directory, *(directory.with_name(f".{directory.name}.{word}") for word in SCRATCH)]
-        sweeper = subprocess.Popen(
-            ["/bin/sh", "-c", _SWEEPER, "sh", *map(str, doomed)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=[lock],
-            start_new_session=True,
-        )
-        try:
-            yield
-        finally:
-            with contextlib.suppress(BrokenPipeError):
-                sweeper.communicate(b"\n")
+    def temporary(self) -> Iterator[Path]:
+        """A directory for what has no name yet; it goes with the block, and with this process."""
+        directory = make_private(self.root / "temporary" / f"{os.getpid()}.{uuid.uuid4().hex}")
+        with _swept_when_killed([directory]):
+            try:
+                yield directory
+            finally:
+                seals.remove_tree(directory)
 
     def _entry(self, kind: str, key: str, lock: int) -> Entry | None:
         directory = self.root / kind / key
@@ -345,3 +338,21 @@ def size_of(directory: Path) -> int:
                 else:
                     total += entry.stat(follow_symlinks=False).st_size
     return total
+
+
+@contextlib.contextmanager
+def _swept_when_killed(directories: Sequence[Path], *locks: int) -> Iterator[None]:
+    """Should this process be killed, a shell removes what is half-made; it holds the locks until that is done."""
+    sweeper = subprocess.Popen(
+        ["/bin/sh", "-c", _SWEEPER, "sh", *map(str, directories)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=locks,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            sweeper.communicate(b"\n")

@@ -15,7 +15,6 @@ import re
 import shutil
 import sys
 import sysconfig
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +27,7 @@ from flame_host._packages.inputs import content_digest, listing_digest, named_pa
 from flame_host._packages.interpreters import existing, fingerprint, is_ours, spelled, version
 from flame_host._packages.ours import refuse_strangers, take_out_of, without_ours
 from flame_host._packages.project import Project
-from flame_host._packages.seals import PLACE
+from flame_host._packages.seals import PLACE, remove_tree
 from flame_host._packages.survey import survey
 from flame_host._plugins.catalog import Catalog
 from flame_host._private import make_private
@@ -110,8 +109,8 @@ class Provisioner:
         package = _by_its_fragment(package)
         if package.digest:
             return self.store.ensure("trees", package.digest, lambda target: self._unpack(application, package, target))
-        with tempfile.TemporaryDirectory(prefix="flame-fetch-") as directory:  # only the content can name it
-            archive = self._fetch(application, package, Path(directory))
+        with self.store.temporary() as directory:  # only the content can name it
+            archive = self._fetch(application, package, directory)
             known = replace(package, digest=_digest(archive))
             return self.store.ensure("trees", known.digest, lambda target: self._open(application, known, archive, target))
 
@@ -250,10 +249,13 @@ class Provisioner:
             offline=self._settings.offline,
         )
         with _stage(application, "install", installer.name), self._source(project, tree, request) as root:
-            request = replace(request, requirements=_absolute(needs, root), directory=root, variables=_versions(project))
+            temporary = make_private(request.target.with_name(f".{request.target.name}.temporary"))
+            variables = {**_versions(project), "TMPDIR": str(temporary)}
+            request = replace(request, requirements=_absolute(needs, root), directory=root, variables=variables)
             try:
                 python = installer.install(request)
             finally:
+                remove_tree(temporary)
                 self._tell("installed", application)
             if not self._foreign_clients:
                 refuse_strangers(request.target)

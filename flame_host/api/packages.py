@@ -178,7 +178,8 @@ class InstallRequest:
         offline: no index may be asked.
         extra: requirements of the application on top of the project's; relative paths in them start at ``directory``.
         directory: to run in, so that relative paths mean what they do in the project; None without one.
-        variables: environment for the tools, over this process's own.
+        variables: environment for the tools, over this process's own. ``TMPDIR``, where it is among them, is removed when this process is
+            killed, too: an installer's own temporary files go there.
         builds: source distributions and projects may be built, which runs code of their authors.
     """
 

@@ -110,7 +110,7 @@ class Executors:
         self.clients = ClientPackages(host, client)
         self.connection = LocalConnection("local:", _Services(host))
         self._directory = directory
-        self._sockets = Path(tempfile.mkdtemp(prefix="flame-"))  # short: paths of sockets have 107 bytes
+        self._sockets = _place_of_sockets()
 
     # ------------------------------------------------------------------------------------------------ opening
 
@@ -434,3 +434,12 @@ def _python_version(spec: types_pb2.ApplicationSpec) -> str:
 
 
 __all__: Sequence[str] = ["Executors", "Opening", "Outcome", "Running", "make_host"]
+
+
+def _place_of_sockets() -> Path:
+    """In the directory for temporary files, for paths of sockets have 107 bytes. Those of servers that were killed are removed."""
+    for left in Path(tempfile.gettempdir()).glob("flame-serve-*-*"):
+        pid = left.name.split("-")[2]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            shutil.rmtree(left, ignore_errors=True)  # where it is ours to remove
+    return Path(tempfile.mkdtemp(prefix=f"flame-serve-{os.getpid()}-"))

@@ -77,8 +77,7 @@ def archive(built: dict[str, Any]) -> Path:
 def unpacked(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """As the platform unpacks it: the standard way, into a directory of its own."""
     directory = tmp_path_factory.mktemp("unpacked")
-    with tarfile.open(archive) as tar:
-        tar.extractall(directory, filter="data")
+    shutil.unpack_archive(archive, directory)
     return directory
 
 

@@ -6,9 +6,9 @@ import contextlib
 import json
 import os
 import queue
+import shutil
 import signal
 import subprocess
-import tarfile
 import textwrap
 import threading
 import time
@@ -176,8 +176,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     project.mkdir()
     (project / "app.py").write_text(textwrap.dedent(APP))
     directory = tmp_path_factory.mktemp("unpacked")
-    with tarfile.open(build_project(project, target="here").archive) as tar:
-        tar.extractall(directory, filter="data")
+    shutil.unpack_archive(build_project(project, target="here").archive, directory)
     return directory
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import json
@@ -31,6 +32,7 @@ from flame_host.worker.runtime.channel import HEADER, HEADER_SIZE, ChannelClosed
 LIMITS = Limits(expanded_bytes=4 << 20, member_bytes=1 << 20, members=1000, header_bytes=1 << 20)
 DECODING = (ValueError, KeyError, IndexError, TypeError, StopIteration, struct.error, RecursionError, json.JSONDecodeError)
 _scratch = Path(tempfile.mkdtemp(prefix="flame-fuzz-"))
+atexit.register(shutil.rmtree, _scratch, ignore_errors=True)
 
 
 def frames(data: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -193,8 +194,7 @@ def test_jobs_requests_and_errors_are_what_the_program_says(server: HandlerServe
 
 def test_the_handler_of_routes_is_a_server_of_its_own(built: Path, tmp_path: Path) -> None:
     """As the platform starts it: a bare interpreter, the archive, and a port."""
-    with tarfile.open(built) as tar:
-        tar.extractall(tmp_path, filter="data")
+    shutil.unpack_archive(built, tmp_path)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     variables = {"PATH": os.environ["PATH"], "HOST": "127.0.0.1", "PORT": str(port)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -280,8 +281,7 @@ def test_a_given_time_is_part_of_the_archive(write, monkeypatch: pytest.MonkeyPa
 def test_an_unpacked_archive_answers_in_a_bare_interpreter(write, tmp_path: Path) -> None:
     report = build_project(write({"app.py": APP, "src/lib/__init__.py": "", "src/lib/odd-name.py": APP.replace("double", "twice")}))
     target = tmp_path / "unpacked"
-    with tarfile.open(report.archive) as tar:
-        tar.extractall(target)
+    shutil.unpack_archive(report.archive, target)
     code = """
 import base64, cloudpickle, importlib
 handler = importlib.import_module("handler_cpu-1").handler

@@ -4,28 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from flame_host.testing.server import ServerProcess
-
-
-@pytest.fixture(scope="session")
-def public(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter that has flamepy 0.6.0, as it is on the index; our version, since pickles go between client and workers."""
-    directory = tmp_path_factory.mktemp("public")
-    uv = shutil.which("uv") or pytest.skip("needs uv")
-    subprocess.run([uv, "venv", "-q", "--python", sys.executable, str(directory / "env")], check=True)
-    python = directory / "env" / "bin" / "python"
-    done = subprocess.run([uv, "pip", "install", "-q", "--python", str(python), "flamepy==0.6.0"], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"flamepy 0.6.0 is not to be had: {done.stderr[-500:]}")
-    return python
 
 
 @pytest.fixture(scope="module")

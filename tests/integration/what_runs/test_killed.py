@@ -76,6 +76,15 @@ def stalling(tmp_path: Path) -> Iterator[tuple[str, threading.Event, threading.E
     server.server_close()
 
 
+@pytest.fixture
+def temporary(tmp_path: Path) -> Iterator[Path]:
+    """For temporary files; when the test is over there are none."""
+    directory = tmp_path / "temporary"
+    directory.mkdir()
+    yield directory
+    assert eventually(lambda: not list(directory.iterdir()), 15), list(directory.iterdir())
+
+
 def processes_of(root: Path) -> list[str]:
     """Commands of all processes that were started with this root in their environment."""
     found = []
@@ -101,6 +110,7 @@ def test_killed_in_the_middle_of_a_download(
     number: signal.Signals,
     installer: str,
     tmp_path: Path,
+    temporary: Path,
     installing: dict[str, str],
     stalling: tuple[str, threading.Event, threading.Event],
 ) -> None:
@@ -112,6 +122,7 @@ def test_killed_in_the_middle_of_a_download(
     (place / "requirements.txt").write_text("slow\n")
     environment = {
         **installing,
+        "TMPDIR": str(temporary),
         "FLAME_HOST_ROOT": str(root),
         "FLAME_INSTALLERS": installer,
         "UV_DEFAULT_INDEX": url,
@@ -137,7 +148,7 @@ def test_killed_in_the_middle_of_a_download(
 
 
 @pytest.mark.parametrize("moment", ["packing", "unpacking"])
-def test_killed_while_files_are_written(moment: str, tmp_path: Path, index: Index, installing: dict[str, str]) -> None:
+def test_killed_while_files_are_written(moment: str, tmp_path: Path, temporary: Path, index: Index, installing: dict[str, str]) -> None:
     root = tmp_path / "root"
     place = tmp_path / "project"
     place.mkdir()
@@ -148,7 +159,7 @@ def test_killed_while_files_are_written(moment: str, tmp_path: Path, index: Inde
         (place / "many").mkdir()
         for number in range(4000):
             (place / "many" / f"{number}.txt").write_text(str(number))
-    environment = {**installing, "FLAME_HOST_ROOT": str(root)}
+    environment = {**installing, "FLAME_HOST_ROOT": str(root), "TMPDIR": str(temporary)}
     program = subprocess.Popen([PYTHON, "main.py"], cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     begun = (lambda: any((root / "files").glob(".*"))) if moment == "packing" else (lambda: any((root / "trees").glob(".*")))
     deadline = time.monotonic() + 60
@@ -234,6 +245,7 @@ def test_killed_in_the_middle_of_an_upload(
     number: signal.Signals,
     where: str,
     tmp_path: Path,
+    temporary: Path,
     installing: dict[str, str],
     storage: tuple[str, Path, threading.Event, threading.Event],
 ) -> None:
@@ -245,7 +257,7 @@ def test_killed_in_the_middle_of_an_upload(
     place.mkdir()
     (place / "main.py").write_text(UPLOADING)
     (place / "large.bin").write_bytes(os.urandom(1 << 20) * 60)
-    environment = {**installing, "FLAME_HOST_ROOT": str(root)}
+    environment = {**installing, "FLAME_HOST_ROOT": str(root), "TMPDIR": str(temporary)}
     program = subprocess.Popen(
         [PYTHON, "main.py", url], cwd=place, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     )

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,19 +18,6 @@ from flame_host.wire.flame.v1 import frontend_pb2, shim_pb2, types_pb2
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 FILES = {"types": types_pb2, "shim": shim_pb2, "frontend": frontend_pb2}
-
-
-@pytest.fixture(scope="session")
-def public(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment with the public SDK; the same version as ours, since pickles go between them."""
-    directory = tmp_path_factory.mktemp("public")
-    uv = shutil.which("uv") or pytest.skip("needs uv")
-    subprocess.run([uv, "venv", "-q", "--python", sys.executable, str(directory / "env")], check=True)
-    python = directory / "env" / "bin" / "python"
-    done = subprocess.run([uv, "pip", "install", "-q", "--python", str(python), "flamepy==0.6.0"], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"flamepy 0.6.0 is not to be had: {done.stderr[-500:]}")
-    return python
 
 
 def run(python: Path, source: str, *arguments: str) -> object:

@@ -53,7 +53,7 @@ class PipInstaller:
         named = [*direct(request.requirements), *request.extra]
         if not wanted and not named:
             return python
-        with tempfile.TemporaryDirectory(prefix="flame-pip-") as place, requirements_file(request.target, named) as listed:
+        with tempfile.TemporaryDirectory(dir=request.variables.get("TMPDIR")) as place, requirements_file(request.target, named) as listed:
             wanted += options_of(request.requirements, Path(place))
             wanted += ["-r", str(listed)] if named else []
             options = ["--no-input", "--disable-pip-version-check", "--progress-bar", "off", *_sources(request)]

@@ -44,7 +44,7 @@ class UvInstaller:
         python = request.target / "bin" / "python"
         needs = request.requirements
         self._run(request, ["venv", "--quiet", "--no-project", "--allow-existing", "--python", str(request.python), str(request.target)])
-        with tempfile.TemporaryDirectory(prefix="flame-uv-") as place:
+        with tempfile.TemporaryDirectory(dir=request.variables.get("TMPDIR")) as place:
             scratch = Path(place)
             if needs.lock is not None:
                 self._install_locked(request, python, needs.lock, scratch)
