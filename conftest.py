@@ -52,7 +52,7 @@ def _command_line(pid: int) -> str:
 
 @pytest.fixture(scope="session")
 def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """One node that has Ray, pip and uv and nothing else, with an index of its own; this process stays connected to it."""
+    """One node that has Ray, pip and uv and nothing else, with an index of its own."""
     ray = pytest.importorskip("ray", reason="the group `ray` of development dependencies is not installed")
     from flame_engine_ray.testing import RayCluster
 
@@ -66,13 +66,16 @@ def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     tools = [Path(place) for place in os.environ["PATH"].split(os.pathsep) if Path(place, "uv").is_file()]
     cluster = RayCluster(tmp_path_factory.mktemp("ray"), variables, path=tools[:1])
     try:
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
         yield cluster
-        ray.shutdown()
     finally:
+        ray.shutdown()
         cluster.close()
 
 
 @pytest.fixture
 def ray_endpoint(ray_cluster: Any) -> str:
+    """With this process connected: tests of other clusters may have run in between."""
+    from flame_engine_ray.testing import connect
+
+    connect(ray_cluster.address)
     return f"ray:{ray_cluster.address}"

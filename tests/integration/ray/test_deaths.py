@@ -15,7 +15,7 @@ import pytest
 ray = pytest.importorskip("ray", reason="the group `ray` of development dependencies is not installed")
 
 from flame_engine_ray.connection import RayConnection  # noqa: E402
-from flame_engine_ray.testing import RayCluster  # noqa: E402
+from flame_engine_ray.testing import RayCluster, connect  # noqa: E402
 
 from flame_host.api import StateLostError, WorkerCrashedError  # noqa: E402
 from flame_host.testing.called import Counter  # noqa: E402
@@ -53,8 +53,7 @@ def services(tmp_path: Path) -> BareServices:
 
 @pytest.fixture
 def connection(cluster: RayCluster, nodes: list[int], services: BareServices) -> Iterator[RayConnection]:
-    if not ray.is_initialized():
-        ray.init(address=cluster.address, log_to_driver=False, logging_level="error")
+    connect(cluster.address)
     assert eventually(lambda: sum(node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]) == 2, 60)
     connection = RayConnection(f"ray:{cluster.address}", services)
     yield connection

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import socket
 import threading
@@ -82,6 +83,8 @@ class Cluster:
         self._kept: dict[str, Any] = {}
         self._lock = threading.Lock()
         self.owned = not ray.is_initialized()
+        if not self.owned:
+            _refuse_another(endpoint)
         if self.owned:
             options: dict[str, Any] = {"address": endpoint.address, "log_to_driver": False, "logging_level": "warning"}
             if endpoint.namespace:
@@ -191,3 +194,33 @@ def _knock(address: str) -> None:
 def _amount(text: str) -> int:
     units = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
     return int(float(text[:-1]) * units[text[-1].lower()]) if text[-1:].lower() in units else int(text)
+
+
+def _refuse_another(endpoint: Endpoint) -> None:
+    """A process is connected to one cluster of Ray at a time.
+
+    Raises:
+        ConfigError: it is connected to another than the endpoint names.
+    """
+    if endpoint.address in ("local", "auto") or "//" in endpoint.address:
+        return
+    here = ray.get_runtime_context().gcs_address
+    if not is_same(endpoint.address, here):
+        raise ConfigError(
+            f"this program is connected to the Ray cluster at {here}, and {endpoint.address} is named",
+            hint="call ray.shutdown() first, or run the other one in a program of its own",
+        )
+
+
+def is_same(named: str, connected: str) -> bool:
+    """Whether an address as somebody writes it is the one that Ray tells: of several names and interfaces of a machine it tells one."""
+    host, _, port = named.rpartition(":")
+    its_host, _, its_port = connected.rpartition(":")
+    if port != its_port:
+        return False
+    try:
+        found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
+    except OSError:
+        return False
+    on_this_machine = any(ipaddress.ip_address(one).is_loopback for one in found)
+    return its_host in found or (on_this_machine and its_host == ray.util.get_node_ip_address())

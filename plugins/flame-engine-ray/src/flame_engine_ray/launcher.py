@@ -95,19 +95,16 @@ class RayLauncher:
         carried = bundle(providers_of(Plan(), offered))
         actors = self._cluster.start_on_each_node(_SURVEYED)
         bundle_list = [self._cluster.keep(carried.digest, lambda: carried.content)]
-        asked = {actor.board.remote(carried.digest, bundle_list): actor for actor in actors}
-        ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=_SURVEY) if asked else ([], [])
+        asked = [actor.board.remote(carried.digest, bundle_list) for actor in actors]
+        ready, _ = ray.wait(asked, num_returns=len(asked), timeout=_SURVEY) if asked else ([], [])
         refusals: dict[str, list[str]] = {}
         for reference in ready:
             with contextlib.suppress(RayError):  # gone meanwhile, and nothing is started there
                 facts = read(ray.get(reference))
                 for name, reason in facts["refusals"].items():
                     refusals.setdefault(name, []).append(f"{facts['node']}: {reason}")
-                if self._spare.keep((carried.digest, None), asked[reference]):
-                    continue
-            end(asked[reference])
-        for reference in late:
-            end(asked[reference])
+        for actor in actors:
+            end(actor)  # no executor may have it: it was put where it is without a thought of room, and of what executors need
         working = [installer for installer in offered.of("installers") if installer.name not in refusals]
         if refusals and not working:
             reasons = "; ".join(reason for reasons in refusals.values() for reason in reasons)

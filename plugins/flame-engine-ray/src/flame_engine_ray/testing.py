@@ -115,6 +115,18 @@ class RayCluster:
         shutil.rmtree(self._files, ignore_errors=True)
 
 
+def connect(address: str) -> None:
+    """Have this process connected to that cluster, and to no other."""
+    import ray
+
+    from flame_engine_ray.cluster import is_same
+
+    if ray.is_initialized() and not is_same(address, ray.get_runtime_context().gcs_address):
+        ray.shutdown()
+    if not ray.is_initialized():
+        ray.init(address=address, log_to_driver=False, logging_level="error")
+
+
 def _free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
