@@ -116,32 +116,49 @@ def create_stream_handler(
 
     async def handler(job: Mapping[str, Any]) -> AsyncIterator[Any]:
         answers = worker.answers(job)
-        task = asyncio.current_task()
-        left = _closing(threads, answers)
-        if task is not None:
-            task.add_done_callback(left)
+        asking = _Asking(threads, answers)
         try:
-            while (answer := await threads.run(lambda: next(answers, end))) is not end:
+            while True:
+                asking.now()
+                answer = await threads.run(lambda: next(answers, end))
+                if answer is end:
+                    return
                 yield answer
         finally:
-            if task is not None:
-                task.remove_done_callback(left)
+            asking.over()
             await threads.run(answers.close)
 
     return handler
 
 
-def _closing(threads: JobThreads, answers: Generator[Any, None, None]) -> Callable[[object], None]:
-    """Closes a stream whose job has ended elsewhere: a worker that is told to stop while it sends an item leaves the generator as it is,
-    and when that is collected nobody knows."""
-    under_way: set[asyncio.Task[Any]] = set()  # a loop keeps no reference of its own
+class _Asking:
+    """Who asks for the items of a stream. A worker that is told to stop while it sends one cancels the task that asked, and leaves the
+    generator as it is; when that is collected nobody knows, so it is closed when the task has ended.
 
-    def close(_: object) -> None:
-        closing = asyncio.get_running_loop().create_task(threads.run(answers.close))
-        under_way.add(closing)
-        closing.add_done_callback(under_way.discard)
+    A task that ended otherwise may have asked for one item only, and another asks for the next.
+    """
 
-    return close
+    def __init__(self, threads: JobThreads, answers: Generator[Any, None, None]) -> None:
+        self._threads = threads
+        self._answers = answers
+        self._task: asyncio.Task[Any] | None = None
+        self._closing: asyncio.Task[Any] | None = None  # a loop keeps no reference of its own
+
+    def now(self) -> None:
+        task = asyncio.current_task()
+        if task is not self._task:
+            self.over()
+            self._task = task
+            if task is not None:
+                task.add_done_callback(self._ended)
+
+    def over(self) -> None:
+        if self._task is not None:
+            self._task.remove_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        if task.cancelled():
+            self._closing = task.get_loop().create_task(self._threads.run(self._answers.close))
 
 
 def serialize_result(result: object, format: str | None = None) -> str:

@@ -7,7 +7,7 @@ import re
 import sys
 from pathlib import Path
 
-from flame_host.api import ConfigError, InterpreterNotFoundError, ProvisionError, run_command
+from flame_host.api import Application, ConfigError, Installer, InterpreterNotFoundError, ProvisionError, Requirements, run_command
 
 
 def fingerprint(python: Path) -> str:
@@ -86,3 +86,31 @@ def satisfies(specifier: str) -> bool:
         return SpecifierSet(specifier).contains(".".join(map(str, sys.version_info[:3])), prereleases=True)
     except InvalidSpecifier as error:
         raise ConfigError(f"requires-python = {specifier!r}: {error}") from error
+
+
+def chosen(application: Application, needs: Requirements, installer: Installer) -> Path:
+    """The interpreter for an application: the one it names, or that fits its project; ours where nothing is said against it.
+
+    Raises:
+        InterpreterNotFoundError: there is none. ConfigError: a package names one by its path.
+    """
+    wanted = spelled(application.python_version or needs.python)
+    if not wanted or is_ours(wanted):
+        return Path(sys.executable)
+    if os.sep in wanted:
+        if not application.python_version:
+            raise ConfigError(
+                f"the package asks for the interpreter {wanted!r:.200} ({needs.origin}); a package may ask for a version only",
+                hint='write a version into .python-version, or say  Runner(python_version="/path/of/python")',
+            )
+        return existing(wanted)
+    try:
+        return installer.find_python(wanted)
+    except InterpreterNotFoundError as error:
+        if application.python_version:
+            raise
+        ours = f"{sys.version_info.major}.{sys.version_info.minor}"
+        raise InterpreterNotFoundError(
+            f"the project needs Python {needs.python} ({needs.origin}), this is {ours}; no other fits: {error.message}",
+            hint=error.hint or 'name one that fits: Runner(python_version="3.x")',
+        ) from error

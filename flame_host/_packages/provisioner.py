@@ -7,24 +7,23 @@ on which interpreter. A change of the code makes a new tree and finds the enviro
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
-import re
 import shutil
 import sys
 import sysconfig
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from flame_host._packages.directories import ContentStore, Entry
 from flame_host._packages.files import FORMAT, FileStore
-from flame_host._packages.inputs import content_digest, listing_digest, named_paths, requirement_inputs
-from flame_host._packages.interpreters import existing, fingerprint, is_ours, spelled, version
+from flame_host._packages.identity import by_its_fragment, digest_of, digest_of_outside, key_of
+from flame_host._packages.inputs import listing_digest, named_paths, requirement_inputs
+from flame_host._packages.interpreters import chosen, fingerprint, version
 from flame_host._packages.ours import refuse_strangers, take_out_of, without_ours
 from flame_host._packages.project import Project
 from flame_host._packages.seals import PLACE, remove_tree
@@ -34,14 +33,12 @@ from flame_host._private import make_private
 from flame_host._settings import Settings
 from flame_host.api import (
     Application,
-    ConfigError,
     DigestMismatchError,
     Environment,
     Event,
     FlameError,
     Installer,
     InstallRequest,
-    InterpreterNotFoundError,
     LocalProject,
     PackageNotFoundError,
     PackageRef,
@@ -106,12 +103,12 @@ class Provisioner:
     # ------------------------------------------------------------------------------------------------ the tree
 
     def _tree(self, application: Application, package: PackageRef) -> Entry:
-        package = _by_its_fragment(package)
+        package = by_its_fragment(package)
         if package.digest:
             return self.store.ensure("trees", package.digest, lambda target: self._unpack(application, package, target))
         with self.store.temporary() as directory:  # only the content can name it
             archive = self._fetch(application, package, directory)
-            known = replace(package, digest=_digest(archive))
+            known = replace(package, digest=digest_of(archive))
             return self.store.ensure("trees", known.digest, lambda target: self._open(application, known, archive, target))
 
     def _unpack(self, application: Application, package: PackageRef, target: Path) -> Mapping[str, Any]:
@@ -122,7 +119,7 @@ class Provisioner:
         make_private(fetched)
         try:
             archive = self._fetch(application, package, fetched)
-            digest = _digest(archive)
+            digest = digest_of(archive)
             if digest != package.digest:
                 raise DigestMismatchError(
                     f"the package at {package.url} has SHA-256 {digest}, {package.digest} was published",
@@ -139,7 +136,7 @@ class Provisioner:
         with _stage(application, "unpack", FORMAT):
             if not listing.is_file():
                 raise PackageNotFoundError(f"there is no package at {package.url}", hint="it is packed again when its program runs again")
-            digest = _digest(listing)
+            digest = digest_of(listing)
             if digest != package.digest:
                 raise DigestMismatchError(f"the package at {package.url} has SHA-256 {digest}, {package.digest} was published").locate(
                     stage="verify"
@@ -189,21 +186,21 @@ class Provisioner:
     def _installed(self, application: Application, project: Project, tree: Entry | None) -> Entry:
         needs = project.requirements
         installer = self._catalog.installer(application.plan.installer)
-        python = self._interpreter(application, needs, installer)
+        python = chosen(application, needs, installer)
         extra = without_ours(application.dependencies)
         needs = replace(needs, dependencies=without_ours(needs.dependencies))
         base = tree.path / project.root if tree is not None else Path(os.sep)
         builds = not self._builds_denied(application)
         if not builds:
             _refuse_builds(needs, base)
-        key = _key(
+        key = key_of(
             installer=installer.identity(),
             python=fingerprint(python),
             platform=sysconfig.get_platform(),
             dependencies=[sorted(needs.dependencies), sorted(extra)],
             declared=[needs.settings, needs.extras, needs.groups, needs.left_out, str(needs.lock or "")],
             files=project.digest,
-            outside=_digest_of_outside(project, extra, base),
+            outside=digest_of_outside(project, extra, base),
             built=tree.path.name if tree is not None and needs.build else "",
             sources=[*self._settings.wheelhouse, listing_digest(self._settings.wheelhouse), self._settings.offline, builds],
             **({"clients": "any"} if self._foreign_clients else {}),  # what has one is nothing for programs of ours
@@ -306,28 +303,6 @@ class Provisioner:
         """The next environment of an application is built anew, whatever there is."""
         self._anew.add(name)
 
-    def _interpreter(self, application: Application, needs: Requirements, installer: Installer) -> Path:
-        wanted = spelled(application.python_version or needs.python)
-        if not wanted or is_ours(wanted):
-            return Path(sys.executable)
-        if os.sep in wanted:
-            if not application.python_version:
-                raise ConfigError(
-                    f"the package asks for the interpreter {wanted!r:.200} ({needs.origin}); a package may ask for a version only",
-                    hint='write a version into .python-version, or say  Runner(python_version="/path/of/python")',
-                )
-            return existing(wanted)
-        try:
-            return installer.find_python(wanted)
-        except InterpreterNotFoundError as error:
-            if application.python_version:
-                raise
-            ours = f"{sys.version_info.major}.{sys.version_info.minor}"
-            raise InterpreterNotFoundError(
-                f"the project needs Python {needs.python} ({needs.origin}), this is {ours}; no other fits: {error.message}",
-                hint=error.hint or 'name one that fits: Runner(python_version="3.x")',
-            ) from error
-
     def _describe(self, application: Application, project: Project, tree: Entry | None, installed: Entry) -> Environment:
         python = Path(installed.facts["python"])
         root = tree.path / project.root if tree is not None else None
@@ -389,40 +364,6 @@ def _stage(application: Application, stage: str, provider: str = "") -> Iterator
         raise ProvisionError(f"{type(error).__name__}: {error}").locate(
             stage=stage, provider=provider, application=application.name
         ) from error
-
-
-def _by_its_fragment(package: PackageRef) -> PackageRef:
-    """``https://…/x.whl?token=…#sha256=…``: the digest that is asked for, and a URL that a store can fetch."""
-    url, _, fragment = package.url.partition("#")
-    match = re.search(r"(?:^|&)sha256=([0-9a-fA-F]{64})(?:&|$)", fragment)
-    if match is None:
-        return replace(package, url=url) if fragment else package
-    asked = match[1].lower()
-    if package.digest and package.digest != asked:
-        raise DigestMismatchError(
-            f"the package {url} is said to have SHA-256 {package.digest}, and {asked} is asked for", hint="correct #sha256="
-        )
-    return replace(package, url=url, digest=asked)
-
-
-def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _key(**parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def _digest_of_outside(project: Project, extra: Sequence[str], base: Path) -> str:
-    """Of files and directories that are named by their absolute path, or by the application itself: looked at anew each time."""
-    named = [Path(path) for path in project.outside]
-    for requirement in (*project.requirements.dependencies, *extra):
-        named += named_paths(requirement, base)
-    return content_digest(named, base) if named else ""
 
 
 def _absolute(needs: Requirements, root: Path | None) -> Requirements:

@@ -15,7 +15,7 @@ from typing import Any
 
 from flame_host.api import Event, FlameError, TaskState
 from flame_host.serve.defaults import TEMPLATE, completed, default_applications, our_template
-from flame_host.serve.executors import Executors, Opening, Running
+from flame_host.serve.executors import Executors
 from flame_host.serve.jobs import Job, now
 from flame_host.serve.records import (
     BIND_FAILED,
@@ -25,6 +25,7 @@ from flame_host.serve.records import (
     session_of,
 )
 from flame_host.serve.refusals import Refusal, exists, full, internal, invalid, not_found, unavailable
+from flame_host.serve.running import Opening, Running
 from flame_host.serve.settings import Limits
 from flame_host.serve.store import SessionRow, Store
 from flame_host.serve.tasks import Tasks

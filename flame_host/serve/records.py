@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flame_host.api import SessionState, TaskState
-from flame_host.serve.executors import Running
 from flame_host.serve.jobs import Job
+from flame_host.serve.running import Running
 from flame_host.serve.store import SessionRow, TaskRow
 from flame_host.wire.flame.v1 import types_pb2
 

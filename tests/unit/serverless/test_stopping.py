@@ -195,6 +195,21 @@ def test_a_stream_is_closed_when_its_job_is_taken_back_while_an_item_is_sent(nam
     assert works.ended == ["closed"]
 
 
+@pytest.mark.parametrize("name", ["yields", "streams"])
+def test_each_item_of_a_stream_may_be_asked_for_by_another_task(name: str) -> None:
+    handler = create_stream_handler({name: getattr(Works(), name)})
+
+    async def jobs() -> list[int]:
+        answers = handler({"input": {"n": 3}})
+        found = []
+        for _ in range(3):
+            found.append(await asyncio.ensure_future(anext(answers)))
+            await asyncio.sleep(0.02)
+        return found
+
+    assert asyncio.run(jobs()) == [0, 1, 2]
+
+
 def test_a_cancelled_error_of_the_function_s_own_is_a_failure() -> None:
     async def gives_up(n: int) -> None:
         raise asyncio.CancelledError

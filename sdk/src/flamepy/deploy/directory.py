@@ -154,9 +154,12 @@ class Place:
         for number in (signal.SIGTERM, signal.SIGKILL):
             if not self.is_served():
                 return
+            server = int(self._holder())
             with contextlib.suppress(ProcessLookupError):
-                os.kill(int(self._holder()), number)
+                os.kill(server, number)
             if _until(lambda: not self.is_served(), 15.0):
+                with contextlib.suppress(ChildProcessError):  # somebody else's, who started it
+                    os.waitpid(server, 0)
                 return
         raise FlameError(f"process {self._holder()}, which serves {self.directory}, does not end")
 
